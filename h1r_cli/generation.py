@@ -1,0 +1,136 @@
+"""Prompts -> completions, streamed to JSONL: one line a completion, in the order in which they end.
+
+A row is {"id", "sample", "text", "tokens", "end", "seed"}. What a file holds already is not generated again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from h1r_cli.errors import DataError
+from h1r_cli.seeds import seed_for
+from h1r_cli.types import EndReason, Engine, Finished, Problem, Request, Sampling
+
+IN_FLIGHT = 1024  # requests handed to the engine at once: enough to keep any number of slots full
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A finished request with all of its tokens; shapes as in `Tokens`."""
+
+    request_id: str
+    ids: tuple[int, ...]
+    behaviour_logprobs: tuple[float, ...]
+    confidence: Mapping[str, tuple[int, ...]]
+    end: EndReason
+
+
+def collect(engine: Engine, ticks: Callable[[int], object] = lambda tokens: None) -> Iterator[Completed]:
+    """Each request of `engine` whole, as it ends; `ticks` is told of every chunk's number of tokens."""
+    ids: dict[str, list[int]] = {}
+    logprobs: dict[str, list[float]] = {}
+    confidence: dict[str, dict[str, list[int]]] = {}
+    for event in engine.events():
+        name = event.request_id
+        if isinstance(event, Finished):
+            by_name = {key: tuple(values) for key, values in confidence.pop(name, {}).items()}
+            yield Completed(name, tuple(ids.pop(name, ())), tuple(logprobs.pop(name, ())), by_name, event.reason)
+            continue
+        ids.setdefault(name, []).extend(event.ids)
+        logprobs.setdefault(name, []).extend(event.behaviour_logprobs)
+        parts = confidence.setdefault(name, {})
+        for key, values in event.confidence.items():
+            parts.setdefault(key, []).extend(values)
+        ticks(len(event.ids))
+
+
+def generate(
+    problems: Sequence[Problem],
+    *,
+    engine: Engine,
+    encode: Callable[[Problem], tuple[int, ...]],
+    decode: Callable[[Sequence[int]], str],
+    sampling: Sampling,
+    samples: int,
+    seed: int,
+    out: Path,
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `samples` completions of each problem, those in `out` first; new ones are appended to it.
+
+    The seed of a completion follows from the run's seed, the problem's id and the sample's number alone.
+    """
+    done = {(row["id"], row["sample"]): row for row in read_rows(out)} if out.exists() else {}
+    yield from done.values()
+    jobs = [
+        (problem, sample)
+        for problem in problems
+        for sample in range(samples)
+        if (problem.id, sample) not in done
+    ]  # fmt: skip
+    requests = _requests(jobs, encode, sampling, seed)
+    asked: dict[str, tuple[str, int, int]] = {}
+
+    def submit(count: int) -> None:
+        for problem, sample, request in islice(requests, count):
+            asked[request.id] = (problem.id, sample, request.sampling.seed)
+            engine.submit(request)
+
+    with out.open("a", encoding="utf-8") as file:
+        submit(IN_FLIGHT)
+        for completed in collect(engine):
+            problem_id, sample, request_seed = asked.pop(completed.request_id)
+            row = {
+                "id": problem_id,
+                "sample": sample,
+                "text": decode(completed.ids),
+                "tokens": len(completed.ids),
+                "end": completed.end,
+                "seed": request_seed,
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+            submit(1)
+            yield row
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The completions in a JSONL file; a last line that a kill cut short is taken off the file.
+
+    Raises:
+        DataError: a line that is no completion, with its number.
+    """
+    text = path.read_text(encoding="utf-8")
+    if text and not text.endswith("\n"):
+        text = text[: text.rfind("\n") + 1]
+        path.write_text(text, encoding="utf-8")
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            rows.append(
+                {"sample": 0, "tokens": None, "end": None, **row, "id": str(row["id"]), "text": str(row["text"])}
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise DataError(
+                f"{path}, line {number} is no completion ({reason})",
+                known='{"id": ..., "text": ..., "sample"?: ...}',
+                fix="mend that line, or take it out",
+            ) from error
+    return rows
+
+
+def _requests(
+    jobs: Iterable[tuple[Problem, int]],
+    encode: Callable[[Problem], tuple[int, ...]],
+    sampling: Sampling,
+    seed: int,
+) -> Iterator[tuple[Problem, int, Request]]:
+    for problem, sample in jobs:
+        own = replace(sampling, seed=seed_for(seed, "completion", problem.id, sample))
+        yield problem, sample, Request(f"{problem.id}/{sample}", encode(problem), own)

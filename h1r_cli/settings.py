@@ -1,0 +1,183 @@
+"""One pydantic model per command. The defaults ARE the published recipe, each with its source.
+
+PAPER is Falcon-H1R (arXiv 2601.02346), CARD the model card of Falcon-H1R-7B, DEEPCONF the DeepConf paper's
+Algorithm 2. A default without a source is our own choice and says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from h1r_cli.types import STRICT, Sampling
+
+
+class Table(BaseModel):
+    """A TOML table: unknown keys and wrong types are refused, nothing changes after it is read."""
+
+    model_config = ConfigDict(**STRICT, frozen=True)
+
+
+class Part(BaseModel):
+    """A table that names a plugin's part; its other keys are that part's options, checked when it is built."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options, without the name."""
+        return dict(self.model_extra or {})
+
+
+# --- what a profile may set ---------------------------------------------------------------------------------
+
+
+class Hardware(Table):
+    device: Literal["cpu", "cuda"] = Field("cpu", description="what the ranks compute on")
+    accelerator: str = Field("", description="the accelerator's name, for the reader and for `doctor`")
+    nodes: int = Field(1, ge=1, description="machines")
+    devices_per_node: int = Field(1, ge=1, description="accelerators, or processes on a CPU, of each machine")
+    memory_gib: float = Field(0.0, ge=0.0, description="memory of one device; 0: not stated")
+
+
+class Parallel(Table):
+    micro_batch_tokens: int = Field(
+        16_384,
+        ge=1,
+        description="tokens of one forward and backward; the number of accumulations follows from it",
+    )
+
+
+class Kernels(Table):
+    ssm: Literal["torch", "mamba-ssm"] = Field("torch", description="the Mamba-2 scan and convolution")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of activations in training; weights stay float32"
+    )
+
+
+class Launch(Table):
+    threads: int = Field(0, ge=0, description="CPU threads of a process; 0: torch's own choice")
+
+
+class RunSettings(Table):
+    """What every run has."""
+
+    model: str = Field("tiiuae/Falcon-H1R-7B", description="a directory, a plugin's model or a name on the hub")
+    seed: int = Field(0, ge=0, description="every random stream is derived from it by name")
+    hardware: Hardware = Hardware()
+    parallel: Parallel = Parallel()
+    engine: Part = Part(name="torch")
+    kernels: Kernels = Kernels()
+    launch: Launch = Launch()
+
+
+# --- generation ---------------------------------------------------------------------------------------------
+
+
+class SampledSettings(RunSettings):
+    """What every command that samples has."""
+
+    sampling: Sampling = Field(Sampling(), description="CARD: temperature 0.6, top-p 0.95, up to 65,536 tokens")
+    system_prompt: str | None = Field(None, description="unset: the chat template's own")
+
+    @model_validator(mode="after")
+    def _one_seed(self) -> SampledSettings:
+        if self.sampling.seed:
+            raise ValueError("sampling.seed is derived for each request: set seed instead")
+        return self
+
+
+class GenerateSettings(SampledSettings):
+    samples: int = Field(1, ge=1, description="completions per prompt (our choice)")
+
+
+class EvalSettings(SampledSettings):
+    samples: int | None = Field(None, ge=1, description="completions per problem; unset: the benchmark's own, else 1")
+    reward: Part | None = Field(None, description="unset: the benchmark's own, else math")
+
+
+class DeepConf(Table):
+    """The parameters of the method; PAPER section 5 uses DEEPCONF's Algorithm 2 with these values."""
+
+    budget: int = Field(512, ge=1, description="K, traces per problem, warm-up included (PAPER section 5)")
+    warmup: int = Field(16, ge=1, description="N_init, full traces that set the threshold (PAPER section 5)")
+    keep_frac: float = Field(
+        0.1,
+        gt=0.0,
+        le=1.0,
+        description="share of warm-up traces that the threshold lets pass (PAPER: eta = 10 %)",
+    )
+    window_tokens: int = Field(2048, ge=1, description="W of the window confidence (PAPER section 5)")
+    tail_tokens: int = Field(2048, ge=1, description="tokens of the tail confidence (DEEPCONF)")
+    confidence: str = Field("top-k", description="the confidence that prunes and weighs votes (DEEPCONF)")
+    confidence_top_k: int = Field(20, ge=1, description="k of the top-k confidence (the authors' code)")
+    consensus: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1.0,
+        description="tau: stop when the leader holds this share of the votes; PAPER: off",
+    )
+    vote: str = Field("min-window-weighted", description="vote rule (DEEPCONF: weight = lowest window confidence)")
+
+
+class DeepConfSettings(SampledSettings):
+    deepconf: DeepConf = DeepConf()
+    pruner: Part = Field(Part(name="lowest-window"), description="pruning policy; window_tokens is deepconf's")
+    reward: Part = Field(Part(name="math"), description="verifier: extracts answers and says which are the same")
+    problems_in_flight: int = Field(8, ge=1, description="problems worked on at once (our choice)")
+
+    @model_validator(mode="after")
+    def _budget_holds_the_warmup(self) -> DeepConfSettings:
+        if self.deepconf.warmup > self.deepconf.budget:
+            raise ValueError(f"deepconf.warmup {self.deepconf.warmup} exceeds deepconf.budget {self.deepconf.budget}")
+        return self
+
+
+# --- training -----------------------------------------------------------------------------------------------
+
+
+class Mix(BaseModel):
+    """A `[[mix]]` table: a data source by name and its weight; its other keys are the source's options."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    source: str
+    weight: float = Field(1.0, gt=0.0, description="times each conversation is seen in an epoch (PAPER: 0.5 to 1.75)")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The source's options."""
+        return dict(self.model_extra or {})
+
+
+class TrainSftSettings(RunSettings):
+    """PAPER table 1, unless said otherwise."""
+
+    model: str = Field("tiiuae/Falcon-H1-7B-Base", description="a directory, a plugin's model or a name on the hub")
+    init: Literal["weights", "scratch"] = Field(
+        "weights", description="start from the model's weights, or from its config.json and tokenizer alone"
+    )
+    mix: tuple[Mix, ...] = Field((), description="[[mix]] tables: where the conversations come from")
+    system_prompt: str | None = Field(None, description="unset: the chat template's own")
+    epochs: float = Field(3.0, gt=0.0, description="passes through the weighted mixture")
+    steps: int | None = Field(None, ge=1, description="optimiser steps; unset: what the epochs come to")
+    global_batch: int = Field(512, ge=1, description="conversations of one step")
+    max_length_tokens: int = Field(36_864, ge=2, description="longer conversations are trimmed at the right (36K)")
+    learning_rate: float = Field(1.024e-3, gt=0.0, description="of AdamW, its betas torch's defaults")
+    warmup_frac: float = Field(0.04, ge=0.0, le=1.0, description="share of the steps; linear up, then linear down")
+    weight_decay: float = Field(0.01, ge=0.0, description="of AdamW, on every parameter")
+    clip_norm: float = Field(1.0, gt=0.0, description="largest norm of the whole gradient")
+    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints (our choice)")
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that are kept (our choice)")
+    export_dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="of the model that is written last")
+
+
+COMMANDS: dict[str, type[RunSettings]] = {
+    "deepconf": DeepConfSettings,
+    "eval": EvalSettings,
+    "generate": GenerateSettings,
+    "train-sft": TrainSftSettings,
+}

@@ -1,0 +1,294 @@
+"""The nouns and the contracts: all that a plugin author reads besides `hookspecs`.
+
+Axis letters: P problems, G group, N traces, T tokens, V vocabulary, W window, B rows, S slots, H heads.
+Confidences travel as integers of `CONFIDENCE_UNIT_NATS`, so that no order of summation can change a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+
+UNITS_PER_NAT = 1 << 16  # a token's confidence is rounded once, to 2^-16 nat
+STRICT: dict[str, Any] = {
+    "extra": "forbid",
+    "strict": True,
+}  # for pydantic, where a noun is part of the settings
+
+Role = Literal["system", "user", "assistant", "tool"]
+EndReason = Literal["stop", "length", "pruned", "aborted"]
+
+
+# --- what goes in -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat; `reasoning` is the thought before an assistant's content, without its tags."""
+
+    role: Role
+    content: str
+    reasoning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A prompt with its reference answer, if there is one.
+
+    `prompt` is a text (one user turn) or a whole chat that ends with a user turn. `tags` are facts about the
+    problem (steps, level, source) that reports group by.
+    """
+
+    id: str
+    prompt: str | tuple[Message, ...]
+    answer: str | None = None
+    domain: str = "math"
+    tags: Mapping[str, str | int | float] = field(default_factory=dict)
+
+    @property
+    def chat(self) -> tuple[Message, ...]:
+        """The prompt as turns."""
+        return (Message("user", self.prompt),) if isinstance(self.prompt, str) else self.prompt
+
+    @property
+    def text(self) -> str:
+        """The last user turn: what a person would call the question."""
+        return self.chat[-1].content
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One SFT sample: a chat that ends with an assistant turn."""
+
+    id: str
+    messages: tuple[Message, ...]
+    domain: str = "other"
+    tags: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+# --- what comes back ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a verifier says of one completion.
+
+    `reward` is in [0, 1] for a part and in [-1, 1] for a composition. Curation, zero-variance groups and pass@k
+    read `correct` alone. `extracted` is the answer found, None where there is none; `parts` are the rewards that
+    a composition was made of.
+    """
+
+    reward: float
+    correct: bool
+    extracted: str | None = None
+    reason: str = ""
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+class Verifier(Protocol):
+    """`(Problem, completion) -> Verdict`: pure, and never raises on what a model writes (reward 0 with a reason).
+
+    It works with `problem.answer is None` (correct is then False). It may also have
+    `extract(completion) -> str | None` and `same(a, b) -> bool`, by which votes are grouped; without them a vote
+    is `Verdict.extracted`, compared as a string.
+    """
+
+    def __call__(self, problem: Problem, completion: str, /) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One trace's say: an answer, and the weight of it."""
+
+    answer: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One reasoning chain at test time, as it is stored.
+
+    `confidence` maps a name ("top-k", "sampled") to T integers of 2^-16 nat; `score_nats` is the pruning policy's
+    score of it. `correct` is None where the problem has no reference answer.
+    """
+
+    problem_id: str
+    index: int
+    phase: Literal["warm-up", "online"]
+    seed: int
+    token_ids: tuple[int, ...]
+    behaviour_logprobs: tuple[float, ...]
+    confidence: Mapping[str, tuple[int, ...]]
+    end: EndReason
+    text: str
+    answer: str | None
+    correct: bool | None
+    reason: str
+    score_nats: float
+
+
+# --- engines ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. The defaults are Falcon-H1R's own (model card: T 0.6, top-p 0.95, up to 65,536 tokens).
+
+    `top_k` 0 and `top_p` 1 switch the filter off; temperature 0 takes the likeliest token. `seed` belongs to one
+    request: loops derive it from the run's seed. With `ignore_eos` only `max_tokens` ends a completion, and until
+    `min_tokens` no stop token does.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    temperature: float = 0.6
+    top_p: float = 0.95
+    top_k: int = 0
+    max_tokens: int = 65_536
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()  # beside the model's own end tokens
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion to make.
+
+    With a `policy`, the engine asks `policy.start(threshold_nats)` about each token's confidence
+    `policy_confidence` and ends the completion as "pruned" at the first token that is not kept. `confidences` are
+    the names to report with each token.
+    """
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    policy: PruningPolicy | None = None
+    threshold_nats: float = 0.0
+    policy_confidence: str = "top-k"
+    confidences: tuple[str, ...] = ()
+    confidence_top_k: int = 20  # k of "top-k"; the papers' 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A chunk of one request's completion, in order.
+
+    `behaviour_logprobs` [T] are those of the distribution that was sampled (after temperature, top-k, top-p);
+    `confidence[name]` [T] come from the raw logits, in units of 2^-16 nat. `version` is that of the weights.
+    """
+
+    request_id: str
+    ids: tuple[int, ...]
+    behaviour_logprobs: tuple[float, ...]
+    confidence: Mapping[str, tuple[int, ...]]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a request; comes after its last `Tokens`. `tokens` counts what was generated, all chunks."""
+
+    request_id: str
+    reason: EndReason
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do: names of confidences, and the longest prompt + completion (None: unbounded)."""
+
+    confidences: frozenset[str]
+    max_length_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Counters since the engine started."""
+
+    prompt_tokens: int = 0  # prefilled
+    prompt_tokens_shared: int = 0  # taken from a prompt that was prefilled before
+    generated_tokens: int = 0
+    decode_steps: int = 0
+    running: int = 0
+    waiting: int = 0
+
+
+class Engine(Protocol):
+    """Generates; used in a `with`. Requests may be submitted at any time, also while `events` is being read.
+
+    `events` yields until nothing is in flight. `abort` lets at most two further tokens come, then `Finished`.
+    `load_weights` takes names and tensors as in the checkpoint, refuses while requests are in flight, and clears
+    every cache; `sleep` gives the memory back until `wake`.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+    def submit(self, request: Request, /) -> None: ...
+    def events(self) -> Iterator[Tokens | Finished]: ...
+    def abort(self, request_id: str, /) -> None: ...
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], /, version: int) -> None: ...
+    def sleep(self) -> None: ...
+    def wake(self) -> None: ...
+    def stats(self) -> EngineStats: ...
+
+
+# --- pruning ------------------------------------------------------------------------------------------------
+
+
+class Pruner(Protocol):
+    """Watches one trace: each token's confidence once, in order, in units of 2^-16 nat; False ends the trace."""
+
+    def keep(self, token_confidence: int, /) -> bool: ...
+
+
+class PruningPolicy(Protocol):
+    """The rule that cuts traces.
+
+    `score(token_confidences)` is the highest threshold in nats that the trace survives: the statistic of the
+    warm-up. A policy may also have `enough(votes, running, left) -> bool`, asked whenever a trace ends: `votes`
+    maps answers to their weight so far, `running` traces are in flight and `left` are not yet started.
+    """
+
+    def score(self, token_confidences: Sequence[int], /) -> float: ...
+    def start(self, threshold_nats: float, /) -> Pruner: ...
+
+
+@runtime_checkable
+class StopsEarly(Protocol):
+    """The optional half of a `PruningPolicy`."""
+
+    def enough(self, votes: Mapping[str, float], running: int, left: int, /) -> bool: ...
+
+
+# --- benchmarks ---------------------------------------------------------------------------------------------
+
+DataSource = Callable[[], Iterable[Problem | Conversation]]
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A named evaluation: where its problems come from and how they are asked and judged.
+
+    `source` and `reward` are names of a data source and a verifier with their options; `template` holds
+    `{prompt}`.
+    """
+
+    source: str
+    source_options: Mapping[str, object]
+    reward: str
+    samples: int
+    sampling: Sampling
+    licence: str
+    origin: str
+    template: str = "{prompt}"
+    reward_options: Mapping[str, object] = field(default_factory=dict)
