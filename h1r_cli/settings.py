@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from h1r_cli.types import STRICT, Sampling
+from h1r_cli.types import Sampling
 
 
 class Table(BaseModel):
     """A TOML table: unknown keys and wrong types are refused, nothing changes after it is read."""
 
-    model_config = ConfigDict(**STRICT, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Part(BaseModel):

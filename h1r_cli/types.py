@@ -144,7 +144,7 @@ class Sampling:
     `min_tokens` no stop token does.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}  # it is part of the settings
 
     temperature: float = 0.6
     top_p: float = 0.95

@@ -1,0 +1,106 @@
+"""Which kernel computes what. The one module that imports mamba_ssm and causal_conv1d.
+
+A kernel is chosen by the device and by what the profile asks, never by what can be imported: on a CPU everything
+is plain PyTorch, whatever is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from h1r_cli.errors import ConfigError, MissingExtraError
+
+SSM_KERNELS = ("torch", "mamba-ssm")
+ATTENTION_KERNELS = ("sdpa",)
+MAMBA_MODULES = ("mamba_ssm", "causal_conv1d")
+
+SSMKernel = Literal["torch", "mamba-ssm"]
+AttentionKernel = Literal["sdpa"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """What a profile asks for: its table [kernels]."""
+
+    ssm: SSMKernel = "torch"
+    attention: AttentionKernel = "sdpa"
+
+    def __post_init__(self) -> None:
+        for what, name, known in (("ssm", self.ssm, SSM_KERNELS), ("attention", self.attention, ATTENTION_KERNELS)):
+            if name not in known:
+                raise ConfigError(
+                    f"no {what} kernel is called '{name}'",
+                    known=", ".join(known),
+                    fix=f"set kernels.{what} to one of them",
+                )
+
+
+REFERENCE = Kernels()
+
+
+def ssm_kernel(device: torch.device, asked: Kernels) -> SSMKernel:
+    """The kernel that the SSM scan and its convolution run on this device.
+
+    Raises:
+        MissingExtraError: mamba-ssm is asked for on a CUDA device and is not installed.
+    """
+    if device.type != "cuda" or asked.ssm == "torch":
+        return "torch"
+    for module in MAMBA_MODULES:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(module, "mamba", "kernels.ssm = 'mamba-ssm'")
+    return "mamba-ssm"
+
+
+def describe(device: torch.device, asked: Kernels) -> dict[str, str]:
+    """For each operation the kernel that would run, and why, in words.
+
+    >>> describe(torch.device("cpu"), Kernels(ssm="mamba-ssm"))["ssm_scan"]
+    "torch: the reference, since 'mamba-ssm' runs on CUDA alone"
+    """
+    attention = "sdpa: torch's scaled_dot_product_attention"
+    if asked.ssm == "torch":
+        ssm = "torch: the reference, as kernels.ssm asks"
+    elif device.type != "cuda":
+        ssm = f"torch: the reference, since '{asked.ssm}' runs on CUDA alone"
+    else:
+        absent = [module for module in MAMBA_MODULES if importlib.util.find_spec(module) is None]
+        ssm = f"none: {absent[0]} is not installed" if absent else "mamba-ssm: Triton and CUDA, as kernels.ssm asks"
+    return {"ssm_scan": ssm, "causal_convolution": ssm, "attention": attention}
+
+
+def cuda_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """`mamba.ssd_scan` by mamba_ssm's Triton kernel: the same arguments, the same result.
+
+    Written from mamba_ssm 2.3's source; it has not been run on a GPU.
+    """
+    from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
+
+    y, state = mamba_chunk_scan_combined(x, dt.to(x.dtype), a, b, c, chunk, D=d, return_final_states=True)
+    return y, state
+
+
+def cuda_causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, seq_idx: Tensor) -> Tensor:
+    """SiLU of `mamba.causal_conv` by causal_conv1d's kernel.
+
+    Written from causal_conv1d 1.5's source; it has not been run on a GPU.
+
+    Args:
+        x: [N, C] flat row.
+        weight: [C, W].
+        bias: [C], or None.
+        seq_idx: [1, N] int32, the number of each token's document.
+
+    Returns:
+        [N, C].
+    """
+    from causal_conv1d import causal_conv1d_fn
+
+    columns = x[None].transpose(1, 2)  # [1, C, N], channels last in memory as seq_idx requires
+    y: Tensor = causal_conv1d_fn(columns, weight, bias, seq_idx=seq_idx, activation="silu")
+    return y[0].T
