@@ -1,0 +1,176 @@
+"""DeepConf online (Fu et al. 2025, Algorithm 2; PAPER section 5), for many problems in flight at once.
+
+For each problem: `warmup` full traces; their scores set the threshold; the rest of the budget runs under the pruner;
+the traces that ended by themselves with a score at or above the threshold vote. With `consensus` or a policy's
+`enough`, what still runs is aborted as soon as the vote is settled.
+
+Deviations: a trace that the pruner never saw full (shorter than its window) votes by its score too, as in the
+authors' code; the paper says nothing of it. Offline mode is `pruner = never`: all traces run, all vote.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from h1r_cli.deepconf.confidence import threshold_nats
+from h1r_cli.deepconf.result import Result, ballot, extractor, outcome, result, same_answer, voters
+from h1r_cli.deepconf.traces import Store
+from h1r_cli.deepconf.vote import consensus_frac
+from h1r_cli.generation import Completed, collect
+from h1r_cli.seeds import seed_for
+from h1r_cli.settings import DeepConfSettings
+from h1r_cli.types import Engine, Problem, PruningPolicy, Request, StopsEarly, Trace, Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the loop works with; `encode` and `decode` are the tokenizer's."""
+
+    engine: Engine
+    verifier: Verifier
+    policy: PruningPolicy
+    encode: Callable[[Problem], tuple[int, ...]]
+    decode: Callable[[Sequence[int]], str]
+    store: Store
+
+
+@dataclass(slots=True)
+class Race:
+    """One problem's traces: those that ended, those in flight, and the threshold once the warm-up has set it."""
+
+    problem: Problem
+    prompt_ids: tuple[int, ...]
+    ended: dict[int, Trace] = field(default_factory=dict)
+    running: set[int] = field(default_factory=set)
+    threshold_nats: float | None = None
+    settled: bool = False
+
+
+def run(
+    problems: Iterable[Problem],
+    parts: Parts,
+    settings: DeepConfSettings,
+    on_trace: Callable[[Trace], object] = lambda trace: None,
+) -> Iterator[Result]:
+    """Yield each problem's result as it is settled; every trace goes to the store as it ends.
+
+    Traces that the store holds already (of a run that is resumed) are not generated again.
+    """
+    stored: dict[str, dict[int, Trace]] = {}
+    for trace in parts.store.read():
+        stored.setdefault(trace.problem_id, {})[trace.index] = trace
+    waiting = deque(problems)
+    races: dict[str, Race] = {}
+
+    def start_next() -> Iterator[Result]:
+        while waiting and len(races) < settings.problems_in_flight:
+            problem = waiting.popleft()
+            race = Race(problem, parts.encode(problem), stored.pop(problem.id, {}))
+            races[problem.id] = race
+            if not _go_on(race, parts, settings):
+                yield _result(races.pop(problem.id), parts, settings)
+
+    yield from start_next()
+    for completed in collect(parts.engine):
+        problem_id, _, index = completed.request_id.rpartition("/")
+        race = races[problem_id]
+        race.running.remove(int(index))
+        if completed.ids:  # else it was aborted before it began
+            trace = _trace(completed, int(index), race, parts, settings)
+            race.ended[trace.index] = trace
+            parts.store.append(trace)
+            on_trace(trace)
+        if not _go_on(race, parts, settings):
+            yield _result(races.pop(problem_id), parts, settings)
+            yield from start_next()
+
+
+def _go_on(race: Race, parts: Parts, settings: DeepConfSettings) -> bool:
+    """Submit what the race needs next, or abort what it needs no more; False when nothing of it is in flight."""
+    plan = settings.deepconf
+    if race.threshold_nats is None:
+        _submit(race, range(plan.warmup), parts, settings)
+        if race.running:
+            return True
+        scores = [race.ended[index].score_nats for index in range(plan.warmup)]
+        race.threshold_nats = threshold_nats(scores, plan.keep_frac)
+    if not race.settled and _settled(race, parts, settings):
+        race.settled = True
+        for index in race.running:
+            parts.engine.abort(f"{race.problem.id}/{index}")
+    if not race.settled:
+        _submit(race, range(plan.warmup, plan.budget), parts, settings)
+    return bool(race.running)
+
+
+def _submit(race: Race, indices: range, parts: Parts, settings: DeepConfSettings) -> None:
+    for index in indices:
+        if index in race.ended or index in race.running:
+            continue
+        race.running.add(index)
+        parts.engine.submit(
+            Request(
+                id=f"{race.problem.id}/{index}",
+                prompt_ids=race.prompt_ids,
+                sampling=replace(settings.sampling, seed=_seed(race, index, settings)),
+                policy=None if race.threshold_nats is None else parts.policy,
+                threshold_nats=race.threshold_nats or 0.0,
+                policy_confidence=settings.deepconf.confidence,
+                confidences=parts.store.confidences,
+                confidence_top_k=settings.deepconf.confidence_top_k,
+            )
+        )
+
+
+def _seed(race: Race, index: int, settings: DeepConfSettings) -> int:
+    return seed_for(settings.seed, "trace", race.problem.id, index)
+
+
+def _settled(race: Race, parts: Parts, settings: DeepConfSettings) -> bool:
+    """Whether the vote so far needs no further trace: tau reached, or the policy says that it is enough."""
+    plan = settings.deepconf
+    if plan.consensus is None and not isinstance(parts.policy, StopsEarly):
+        return False
+    ballots = [ballot(trace, plan) for trace in voters(race.ended.values(), race.threshold_nats or 0.0)]
+    totals = outcome(plan.vote, ballots, same_answer(parts.verifier)).weights
+    if plan.consensus is not None and consensus_frac(totals) >= plan.consensus:
+        return True
+    left = plan.budget - len(race.ended) - len(race.running)
+    return isinstance(parts.policy, StopsEarly) and parts.policy.enough(totals, len(race.running), left)
+
+
+def _trace(completed: Completed, index: int, race: Race, parts: Parts, settings: DeepConfSettings) -> Trace:
+    """The trace with its text, its score and, when it ran to its end, the verifier's word on it."""
+    text = parts.decode(completed.ids)
+    answer, correct, reason = None, None, ""
+    if completed.end in ("stop", "length"):
+        verdict = parts.verifier(race.problem, text)
+        extract = extractor(parts.verifier)
+        answer = verdict.extracted if extract is None else extract(text)
+        correct = None if race.problem.answer is None else verdict.correct
+        reason = verdict.reason
+    return Trace(
+        problem_id=race.problem.id,
+        index=index,
+        phase="warm-up" if index < settings.deepconf.warmup else "online",
+        seed=_seed(race, index, settings),
+        token_ids=completed.ids,
+        behaviour_logprobs=completed.behaviour_logprobs,
+        confidence=completed.confidence,
+        end=completed.end,
+        text=text,
+        answer=answer,
+        correct=correct,
+        reason=reason,
+        score_nats=parts.policy.score(completed.confidence[settings.deepconf.confidence]),
+    )
+
+
+def _result(race: Race, parts: Parts, settings: DeepConfSettings) -> Result:
+    if race.threshold_nats is None:
+        raise AssertionError("a race ends after its warm-up")
+    return result(
+        race.problem, race.ended.values(), race.threshold_nats, settings.deepconf, same_answer(parts.verifier)
+    )
