@@ -1,0 +1,157 @@
+"""Problems and conversations from a JSONL file, checked whole before anything else happens.
+
+A line is one JSON object:
+
+    {"prompt" | "question" | "problem": TEXT, "answer"?: TEXT or NUMBER, "id"?: TEXT or NUMBER, "domain"?: TEXT}
+    {"messages": [{"role", "content", "reasoning"?}, ...], "answer"?, "id"?, "domain"?}
+
+A chat that ends with an assistant turn is a `Conversation`, anything else a `Problem`. An answer that ends in a
+line `#### x`, as GSM8K's worked solutions do, is x without its thousands commas. Without an id, a record's is its
+line number. Other keys are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from h1r_cli.errors import DataError
+from h1r_cli.types import Conversation, Message, Problem, Role
+
+PROMPT_KEYS = ("prompt", "question", "problem")
+ROLES: tuple[Role, ...] = get_args(Role)
+GSM8K_TAIL = re.compile(r"^#### *(.+?)\s*\Z", re.MULTILINE)
+
+
+def read_prompts(path: Path) -> list[Problem]:
+    """The problems of a JSONL file.
+
+    Raises:
+        DataError: the file or one of its lines cannot be used, or a chat in it ends with an assistant turn.
+    """
+    problems = []
+    for record in read_records(path):
+        if isinstance(record, Conversation):
+            raise DataError(
+                f"{path}: record '{record.id}' ends with an assistant turn",
+                fix="end its messages with the user turn that is to be answered",
+            )
+        problems.append(record)
+    return problems
+
+
+def read_records(path: Path) -> list[Problem | Conversation]:
+    """The records of a JSONL file, in its order; empty lines are skipped.
+
+    Raises:
+        DataError: no such file, no record in it, or a line that cannot be used (file, line number, reason).
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: JSON may hold U+2028
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", fix="give the path of a JSONL file") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text: {error.reason}", fix="save it as UTF-8") from error
+    line_of: dict[str, int] = {}
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = parse(line, fallback_id=str(number))
+        except ValueError as error:  # json's, or one of `parse` below
+            raise DataError(f"{path}, line {number}: {error}", fix="mend that line, or take it out") from error
+        first = line_of.setdefault(record.id, number)
+        if first != number:
+            raise DataError(
+                f"{path}, line {number}: the id '{record.id}' is that of line {first} too",
+                fix="give each line an id of its own, or none at all",
+            )
+        records.append(record)
+    if not records:
+        raise DataError(f"{path} holds no record", fix='write one JSON object a line, such as {"prompt": "2+2?"}')
+    return records
+
+
+def parse(line: str, *, fallback_id: str) -> Problem | Conversation:
+    """One line of the file.
+
+    Raises:
+        ValueError: with the reason, when it is no JSON or no record.
+    """
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError(f"no JSON object but {type(record).__name__}")
+    name = _text(record, "id", fallback_id)
+    domain = record.get("domain")
+    if "messages" in record:
+        chat = _chat(record["messages"])
+        if chat[-1].role == "assistant":
+            return Conversation(name, chat, domain="other" if domain is None else _text(record, "domain", ""))
+        prompt: str | tuple[Message, ...] = chat
+    else:
+        prompt = _prompt(record)
+    answer = record.get("answer")
+    return Problem(
+        name,
+        prompt,
+        answer=None if answer is None else final_answer(_text(record, "answer", "")),
+        domain="math" if domain is None else _text(record, "domain", ""),
+    )
+
+
+def final_answer(answer: str) -> str:
+    """What stands after a last line `#### `, without thousands commas; any other answer as it is.
+
+    >>> final_answer("12*100 = 1200 clips.\\n#### 1,200"), final_answer("(3, 4)")
+    ('1200', '(3, 4)')
+    """
+    tail = GSM8K_TAIL.search(answer)
+    return answer if tail is None else tail[1].replace(",", "")
+
+
+def _prompt(record: Mapping[str, Any]) -> str:
+    keys = [key for key in PROMPT_KEYS if key in record]
+    if not keys:
+        raise ValueError(f"none of the keys {', '.join(PROMPT_KEYS)}, messages")
+    if len(keys) > 1:
+        raise ValueError(f"both '{keys[0]}' and '{keys[1]}'")
+    prompt = record[keys[0]]
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError(f"'{keys[0]}' is no text")
+    return prompt
+
+
+def _chat(messages: object) -> tuple[Message, ...]:
+    if not isinstance(messages, list) or not messages:
+        raise ValueError("'messages' is no list of turns")
+    chat = tuple(_turn(turn, number) for number, turn in enumerate(messages, start=1))
+    if chat[-1].role not in ("user", "assistant"):
+        raise ValueError(f"'messages' ends with a {chat[-1].role} turn, neither the user's nor the assistant's")
+    return chat
+
+
+def _turn(turn: object, number: int) -> Message:
+    if not isinstance(turn, dict):
+        raise ValueError(f"turn {number} of 'messages' is no JSON object")
+    content = turn.get("content")
+    reasoning = turn.get("reasoning", turn.get("reasoning_content"))
+    role = next((role for role in ROLES if role == turn.get("role")), None)
+    if role is None:
+        raise ValueError(f"turn {number} has the role {turn.get('role')!r}, none of {', '.join(ROLES)}")
+    if not isinstance(content, str):
+        raise ValueError(f"turn {number}: 'content' is no text")
+    if reasoning is not None and not isinstance(reasoning, str):
+        raise ValueError(f"turn {number}: 'reasoning' is no text")
+    return Message(role, content, reasoning)
+
+
+def _text(record: Mapping[str, Any], key: str, otherwise: str) -> str:
+    """`record[key]` as text; a number as JSON writes it (`204`, `0.5`)."""
+    value = record.get(key, otherwise)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"'{key}' is neither text nor a number")
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,19 @@
+"""Data source `jsonl`: problems and conversations from a file; `h1r_cli.data.prompts` says what a line holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from h1r_cli import hookimpl
+from h1r_cli.data.prompts import read_records
+from h1r_cli.types import DataSource
+
+
+def jsonl(*, path: str) -> DataSource:
+    """The records of the JSONL file at `path`, read and checked whole on each pass."""
+    return lambda: read_records(Path(path))
+
+
+@hookimpl
+def h1r_data_sources() -> dict[str, object]:
+    return {"jsonl": jsonl}
