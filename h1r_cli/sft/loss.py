@@ -1,0 +1,47 @@
+"""The balanced token loss of supervised fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from h1r_cli.data.packing import IGNORED
+
+CHUNK_TOKENS = 2048  # their logits exist at once: [2048, 130048] in float32 is 1 GiB
+
+
+def loss_sum(
+    hidden: Tensor, targets: Tensor, logits: Callable[[Tensor], Tensor], chunk_tokens: int = CHUNK_TOKENS
+) -> Tensor:
+    """The summed cross-entropy of a row's learnt tokens, in nats; float32 scalar.
+
+    The step's loss is the sum over all of its rows, divided by the learnt tokens of all of its rows:
+
+        L = [ sum_i l_i m_i ] / [ sum over the whole global batch of m_i ]
+
+    so that every learnt token of the step weighs the same, whichever row it was packed into (PAPER section 2,
+    "balanced data-parallel token normalization"; verl normalises each micro-batch by itself and is not balanced
+    across them). Whoever calls divides, before the backward pass.
+
+    Args:
+        hidden: [N, D], the model's last hidden state.
+        targets: [N] int64, the token to predict at each place, or `IGNORED`.
+        logits: [n, D] -> [n, V]; called on learnt places only, `chunk_tokens` at a time, and again in the
+            backward pass when there is more than one chunk: [N, V] never exists.
+    """
+    learnt = (targets != IGNORED).nonzero().squeeze(1)  # [n]
+    hidden, targets = hidden[learnt], targets[learnt]
+
+    def chunk_sum(part: Tensor, wanted: Tensor) -> Tensor:
+        return cross_entropy(logits(part).float(), wanted, reduction="sum")
+
+    if len(learnt) <= chunk_tokens:
+        return chunk_sum(hidden, targets)
+    total = torch.zeros((), device=hidden.device)
+    for part, wanted in zip(torch.split(hidden, chunk_tokens), torch.split(targets, chunk_tokens), strict=True):
+        total = total + checkpoint(chunk_sum, part, wanted, use_reentrant=False)
+    return total

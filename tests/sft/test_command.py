@@ -1,0 +1,94 @@
+"""`h1r train-sft` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import tomli
+
+import h1r_profiles
+
+RECIPE = """
+init = "scratch"
+steps = 4
+global_batch = 4
+max_length_tokens = 256
+checkpoint_every = 2
+
+[[mix]]
+source = "arith"
+size = 8
+steps_max = 4
+"""
+
+
+def h1r(*arguments, **options):
+    command = [sys.executable, "-m", "h1r_cli", "train-sft", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def losses(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["train/loss_nats"] for line in lines}, len(lines)
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny):
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'model = "{tiny}"\n{RECIPE}')
+    return path
+
+
+def test_without_data_it_names_what_it_needs_and_the_recipes_there_are(tmp_path):
+    done = h1r("--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: train-sft has no [[mix]] table, so no conversations to train on\n"
+        f"  known: recipes with data of their own: {', '.join(sorted(h1r_profiles.recipes()))}\n"
+        '  fix: use --config nano, or put [[mix]], source = "jsonl" and path = "FILE" in a file for --config\n'
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_it_leaves_a_model_metrics_and_a_manifest_and_resumes_to_the_same_losses(recipe, tmp_path):
+    whole = tmp_path / "whole"
+    done = h1r("--config", recipe, "--out", whole)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("trained 4 steps on 16 conversations, ")
+    assert {path.name for path in (whole / "model").iterdir()} >= {"model.safetensors", "tokenizer.json", "h1r.toml"}
+    assert json.loads((whole / "model" / "config.json").read_text())["dtype"] == "bfloat16"
+    manifest = json.loads((whole / "manifest.json").read_text())
+    assert manifest["status"] == "finished"
+    assert manifest["data"][0]["conversations"] == 8
+    assert tomli.loads((whole / "config.toml").read_text())["mix"] == [
+        {"source": "arith", "weight": 1.0, "size": 8, "steps_max": 4}
+    ]
+    expected, _ = losses(whole)
+
+    # killed after step 3, so after the checkpoint of step 2
+    cut = tmp_path / "cut"
+    assert h1r("--config", recipe, "--out", cut, "--set", "steps=4").returncode == 0
+    (cut / "checkpoints" / "latest").write_text("step-000002\n")
+    lines = (cut / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (cut / "metrics.jsonl").write_text("".join(lines[:3]))
+    assert h1r("--config", recipe, "--out", cut, "--resume").returncode == 0
+    assert losses(cut) == (expected, 4)
+
+
+def test_a_bad_line_stops_it_before_anything_starts(recipe, tmp_path):
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": 3}]}\n')
+    recipe.write_text(recipe.read_text().replace('"arith"\nsize = 8\nsteps_max = 4', f'"jsonl"\npath = "{data}"'))
+    done = h1r("--config", recipe, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {data}, line 1: turn 2: 'content' is no text\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_problems_are_no_training_data(recipe, tmp_path):
+    recipe.write_text(recipe.read_text().replace("size = 8", 'size = 8\nsplit = "test"'))
+    done = h1r("--config", recipe, "--out", tmp_path / "run")
+    assert "data source 'arith' gives 0 conversations and 8 problems" in done.stderr

@@ -1,0 +1,74 @@
+"""A small nano, from scratch to right answers: the whole path from the data source to what is generated."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from h1r_cli.data.mixture import Mixture, Source
+from h1r_cli.model.config import FalconH1Config
+from h1r_cli.model.documents import Documents
+from h1r_cli.model.load import new_model
+from h1r_cli.model.tokenizer import load_tokenizer
+from h1r_cli.sft.loop import Plan, train
+from h1r_cli.train.checkpoint import Progress
+from h1r_cli.train.step import Updater
+from h1r_plugins.data.arith import arith
+
+CHAIN = {"operations": "+", "steps_min": 4, "steps_max": 4, "modulus": 10}
+STEPS = 120
+
+
+@torch.no_grad()
+def greedy_accuracy(model, tokenizer, problems, max_tokens=50):
+    """The share of problems that end in the boxed answer; every step reads all of the texts again."""
+    texts = [list(tokenizer.prompt_ids(problem)) for problem in problems]
+    prompts = [len(text) for text in texts]
+    for _ in range(max_tokens):
+        lengths = [len(text) for text in texts]
+        documents = Documents.from_lengths(lengths)
+        hidden = model.hidden(torch.tensor([token for text in texts for token in text]), documents)
+        ends = torch.tensor(lengths).cumsum(0) - 1
+        for text, token in zip(texts, model.logits(hidden[ends]).argmax(-1).tolist(), strict=True):
+            text.append(token)
+    replies = [text[start:] for text, start in zip(texts, prompts, strict=True)]
+    ended = [reply[: reply.index(end)] if (end := tokenizer.end_ids[0]) in reply else [] for reply in replies]
+    answers = [tokenizer.decode(reply).rpartition("</think>")[2].strip() for reply in ended]
+    return sum(a == f"\\boxed{{{p.answer}}}" for a, p in zip(answers, problems, strict=True)) / len(problems)
+
+
+@pytest.mark.slow
+def test_a_small_model_learns_from_scratch_within_a_few_steps(tiny):
+    config = json.loads((tiny / "config.json").read_text())
+    (tiny / "config.json").write_text(json.dumps(config | {"initializer_range": 0.1}))
+    assert FalconH1Config.from_file(tiny).hidden_size == 64
+    model, tokenizer = new_model(tiny, seed=0), load_tokenizer(tiny)
+    problems = list(arith(split="test", size=40, **CHAIN)())
+    losses = []
+    before = greedy_accuracy(model, tokenizer, problems)
+    train(
+        model,
+        Updater(model.parameters(), weight_decay=0.01, clip_norm=1.0),
+        Mixture((Source(list(arith(size=1500, **CHAIN)())),)),
+        tokenizer.sample,
+        Plan(
+            steps=STEPS,
+            global_batch=32,
+            max_length_tokens=128,
+            row_tokens=4096,
+            learning_rate=8e-3,
+            warmup_frac=0.04,
+            checkpoint_every=STEPS,
+            device=torch.device("cpu"),
+            dtype=torch.float32,
+        ),
+        Progress(),
+        report=lambda step, metrics: losses.append(metrics["train/loss_nats"]),
+        save=lambda progress: None,
+    )
+    assert losses[0] > 5  # as good as even odds among 314 tokens: ln 314 = 5.7
+    assert losses[-1] < 0.1
+    assert before == 0
+    assert greedy_accuracy(model, tokenizer, problems) > 0.5
