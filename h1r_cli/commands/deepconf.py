@@ -1,0 +1,78 @@
+"""`h1r deepconf`: many traces per problem, the unsure ones cut early, and a vote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from h1r_cli import hookimpl
+from h1r_cli.commands import options
+
+if TYPE_CHECKING:
+    from h1r_cli.registry import Registry
+
+KEEP_FRAC = """Share of the warm-up traces that the threshold lets pass: 0.1 keeps the surest tenth and prunes most
+(the papers' eta = 10, "low"), 0.9 prunes least ("high").  [default: 0.1]"""
+
+PLAN_FLAGS = ("budget", "warmup", "keep_frac", "window_tokens", "consensus", "vote")
+
+
+@click.command("deepconf")
+@options.prompts
+@click.option("--budget", type=click.IntRange(1), help="Traces per problem, warm-up included.  [default: 512]")
+@click.option("--warmup", type=click.IntRange(1), help="Full traces that set the threshold.  [default: 16]")
+@click.option("--keep-frac", type=click.FloatRange(0, 1, min_open=True), help=KEEP_FRAC)
+@click.option("--window-tokens", type=click.IntRange(1), help="Tokens of the confidence window.  [default: 2048]")
+@click.option(
+    "--consensus", type=click.FloatRange(0, 1), help="Stop when the leader holds this share.  [default: off]"
+)
+@click.option("--vote", help="Vote rule.  [default: min-window-weighted]")
+@click.option("--pruner", metavar="NAME[:key=value,...]", help="Pruning policy.  [default: lowest-window]")
+@click.option("--reward", metavar="NAME[:key=value,...]", help="Verifier.  [default: math]")
+@options.sampling
+@options.layered
+@options.run_directory
+@click.pass_obj
+def command(registry: Registry, /, out: Path | None, resume: bool, **given: Any) -> None:
+    """Answer the problems of FILE (JSONL), --data or --prompt by a confidence-weighted vote over many traces."""
+    from h1r_cli.build import build
+    from h1r_cli.commands.parts import problems, sampler
+    from h1r_cli.deepconf.loop import Parts, run
+    from h1r_cli.deepconf.report import Progress, problem_lines, report, summary_lines
+    from h1r_cli.deepconf.result import check_vote
+    from h1r_cli.deepconf.traces import Store
+    from h1r_cli.rundir import default_path, open_run
+    from h1r_cli.settings import DeepConfSettings
+
+    plan = {f"deepconf.{key}": given[key] for key in PLAN_FLAGS}
+    named = {"pruner": options.part(given["pruner"]), "reward": options.part(given["reward"])}
+    resolved = options.resolve(registry, DeepConfSettings, given, plan | named)
+    settings = resolved.settings
+    check_vote(settings.deepconf)
+    asked = problems(registry, file=given["file"], data=given["data"], prompt=given["prompt"], limit=given["limit"])
+    window = {"window_tokens": settings.deepconf.window_tokens}
+    policy = build(registry, "h1r_pruners", settings.pruner.name, settings.pruner.options, window, "[pruner]")
+    verifier = build(registry, "h1r_rewards", settings.reward.name, settings.reward.options, origin="[reward]")
+    sampled = sampler(registry, settings)
+    facts = options.data_facts(given, asked)
+    with open_run(out or default_path("deepconf"), "deepconf", resolved, resume=resume, facts=facts) as directory:
+        store = Store(directory.path, confidences=("top-k", "sampled"))
+        results = []
+        with sampled.engine, store, Progress(len(asked) * settings.deepconf.budget) as progress:
+            parts = Parts(sampled.engine, verifier, policy, sampled.encode, sampled.decode, store)
+            for result in run(asked, parts, settings, progress.trace):
+                results.append(result)
+                for line in problem_lines(result, len(results), len(asked)):
+                    progress.say(line)
+        store.finish()
+        directory.write_json("report.json", report(results, settings.deepconf, progress.elapsed_s))
+        for line in summary_lines(results, settings.deepconf):
+            click.echo(line)
+        click.echo(f"traces.parquet and report.json -> {directory.path}", err=True)
+
+
+@hookimpl
+def h1r_commands() -> list[click.Command]:
+    return [command]

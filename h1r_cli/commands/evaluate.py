@@ -1,0 +1,129 @@
+"""`h1r eval`: benchmarks and data sources, fresh or recorded completions, a table with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from h1r_cli import hookimpl
+from h1r_cli.commands import options
+
+if TYPE_CHECKING:
+    from h1r_cli.commands.parts import Sampler
+    from h1r_cli.config import Resolved
+    from h1r_cli.registry import Registry
+    from h1r_cli.rundir import RunDir
+    from h1r_cli.settings import EvalSettings
+    from h1r_cli.types import Problem, Sampling, Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One benchmark, ready to run."""
+
+    name: str
+    problems: list[Problem]
+    verifier: Verifier
+    samples: int
+    sampling: Sampling
+
+
+@click.command("eval")
+@click.argument("benchmarks", nargs=-1, required=True, metavar="BENCHMARK...")
+@click.option("--samples", type=click.IntRange(1), help="Completions per problem.  [default: the benchmark's own]")
+@click.option("--reward", metavar="NAME[:key=value,...]", help="Verifier.  [default: the benchmark's own, else math]")
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many problems of each.")
+@click.option(
+    "--completions",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Score this JSONL file of {id, text, sample?} and generate nothing.",
+)
+@options.sampling
+@options.layered
+@options.run_directory
+@click.pass_obj
+def command(registry: Registry, /, benchmarks: tuple[str, ...], out: Path | None, resume: bool, **given: Any) -> None:
+    """Evaluate a model on each BENCHMARK: the name of a benchmark, or a data source as NAME:key=value,..."""
+    from h1r_cli.commands.parts import sampler
+    from h1r_cli.errors import ConfigError
+    from h1r_cli.evals.loop import evaluate, table
+    from h1r_cli.generation import read_rows
+    from h1r_cli.rundir import default_path, open_run
+    from h1r_cli.settings import EvalSettings
+
+    recorded: Path | None = given["completions"]
+    if recorded is not None and len(benchmarks) > 1:
+        raise ConfigError("--completions is one benchmark's, and several are named", fix="name one benchmark")
+    flags = {"samples": given["samples"], "reward": options.part(given["reward"])}
+    resolved = options.resolve(registry, EvalSettings, given, flags, model_file=recorded is None)
+    settings = resolved.settings
+    tasks = [_task(registry, name, resolved, given["limit"]) for name in benchmarks]
+    parts = sampler(registry, settings) if recorded is None else None
+    facts = {"data": {task.name: len(task.problems) for task in tasks}, "completions": recorded and str(recorded)}
+    report = {}
+    with open_run(out or default_path("eval"), "eval", resolved, resume=resume, facts=facts) as run:
+        for task in tasks:
+            if parts is None:
+                rows: Any = read_rows(recorded) if recorded else ()
+            else:
+                rows = _fresh(task, parts, settings, run)
+            evaluation = evaluate(task.name, task.problems, rows, task.verifier)
+            report[task.name] = evaluation.to_json()
+            run.write_json("report.json", report)
+            click.echo("\n".join(table(evaluation)))
+    click.echo(f"report.json -> {run.path}", err=True)
+
+
+def _task(registry: Registry, text: str, resolved: Resolved[EvalSettings], limit: int | None) -> Task:
+    """A benchmark by name, or a data source with its options."""
+    from h1r_cli.build import build, parse_part
+    from h1r_cli.commands.parts import source_problems
+    from h1r_cli.evals.loop import asked_by, sampled_by, with_reference
+
+    settings = resolved.settings
+    name, source_options = parse_part(text)
+    reward, reward_options, samples, sampling = "math", {}, 1, settings.sampling
+    if not source_options and name in registry.names("h1r_benchmarks"):
+        benchmark = registry.find("h1r_benchmarks", name)
+        found = source_problems(registry, benchmark.source, dict(benchmark.source_options))
+        problems = [asked_by(benchmark, problem) for problem in found]
+        reward, reward_options, samples = benchmark.reward, dict(benchmark.reward_options), benchmark.samples
+        sampling = sampled_by(benchmark, resolved)
+    else:
+        problems = source_problems(registry, name, source_options)
+    if settings.reward is not None:
+        reward, reward_options = settings.reward.name, settings.reward.options
+    verifier = build(registry, "h1r_rewards", reward, reward_options, origin="[reward]")
+    judged = list(with_reference(text, problems[:limit]))
+    return Task(name, judged, verifier, settings.samples or samples, sampling)
+
+
+def _fresh(task: Task, parts: Sampler, settings: EvalSettings, run: RunDir) -> Iterator[Mapping[str, Any]]:
+    """The task's completions, generated now, but for those that the run directory holds already."""
+    from tqdm import tqdm
+
+    from h1r_cli.generation import generate
+
+    with parts.engine:
+        rows = generate(
+            task.problems,
+            engine=parts.engine,
+            encode=parts.encode,
+            decode=parts.decode,
+            sampling=task.sampling,
+            samples=task.samples,
+            seed=settings.seed,
+            out=run.path / f"completions-{task.name}.jsonl",
+        )
+        yield from tqdm(
+            rows, total=len(task.problems) * task.samples, desc=task.name, unit="completion", disable=None
+        )
+
+
+@hookimpl
+def h1r_commands() -> list[click.Command]:
+    return [command]

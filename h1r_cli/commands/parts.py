@@ -1,0 +1,73 @@
+"""From settings to the parts that commands which sample have in common: problems, engine, tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from h1r_cli.build import build, model_directory, parse_part
+from h1r_cli.errors import ConfigError, DataError
+from h1r_cli.registry import Registry
+from h1r_cli.types import Engine, Problem
+
+if TYPE_CHECKING:
+    from h1r_cli.settings import SampledSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """An engine that is not yet entered, with the tokenizer of its model."""
+
+    engine: Engine
+    encode: Callable[[Problem], tuple[int, ...]]
+    decode: Callable[[Sequence[int]], str]
+
+
+def sampler(registry: Registry, settings: SampledSettings) -> Sampler:
+    """The engine that the settings name, for this machine's device."""
+    from h1r_cli.launch.local import local_device
+    from h1r_cli.model.tokenizer import load_tokenizer
+
+    model = model_directory(registry, settings.model)
+    given = {"model": model, "device": local_device(settings), "ssm": settings.kernels.ssm}
+    engine = build(registry, "h1r_engines", settings.engine.name, settings.engine.options, given, "[engine]")
+    tokenizer = load_tokenizer(model)
+    return Sampler(engine, lambda problem: tokenizer.prompt_ids(problem, settings.system_prompt), tokenizer.decode)
+
+
+def problems(
+    registry: Registry, *, file: Path | None, data: str | None, prompt: str | None, limit: int | None
+) -> list[Problem]:
+    """The problems of a prompt file, of a data source (`NAME` or `NAME:key=value,...`), or of one prompt.
+
+    Raises:
+        ConfigError: not exactly one of the three is given. DataError: what it holds cannot be used.
+    """
+    given = [what for what, value in (("FILE", file), ("--data", data), ("--prompt", prompt)) if value is not None]
+    if len(given) != 1:
+        raise ConfigError(
+            f"{' and '.join(given)} are given to answer" if given else "nothing is given to answer",
+            known="a prompt file, --data NAME, --prompt TEXT",
+            fix="give one of them",
+        )
+    if prompt is not None:
+        return [Problem("prompt", prompt)]
+    if file is not None:
+        from h1r_cli.data.prompts import read_prompts
+
+        return read_prompts(file)[:limit]
+    return source_problems(registry, *parse_part(data or ""))[:limit]
+
+
+def source_problems(registry: Registry, name: str, options: dict[str, Any]) -> list[Problem]:
+    """The problems of a data source; an error when it gives conversations, or nothing."""
+    records = list(build(registry, "h1r_data_sources", name, options, origin=f"--data {name}")())
+    found = [record for record in records if isinstance(record, Problem)]
+    if len(found) != len(records) or not found:
+        raise DataError(
+            f"data source '{name}' gives {len(found)} problems and {len(records) - len(found)} conversations",
+            fix="choose a source or options that give problems",
+        )
+    return found

@@ -1,0 +1,104 @@
+"""Benchmark -> completions, fresh or recorded -> verdicts -> scores."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from h1r_cli.config import Resolved
+from h1r_cli.errors import DataError
+from h1r_cli.evals.scoring import Judged, ProblemScore, metrics, score_problem
+from h1r_cli.settings import EvalSettings
+from h1r_cli.types import Benchmark, Message, Problem, Sampling, Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The scores of one benchmark, by problem, and its metrics under flat keys `NAME/name_unit`."""
+
+    name: str
+    scores: Sequence[ProblemScore]
+    metrics: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """As report.json has it."""
+        return {"metrics": dict(self.metrics), "problems": [asdict(score) for score in self.scores]}
+
+
+def evaluate(
+    name: str, problems: Sequence[Problem], rows: Iterable[Mapping[str, Any]], verifier: Verifier
+) -> Evaluation:
+    """Judge completion rows (see `generation`) as they come, and score them once all are there.
+
+    Raises:
+        DataError: a row's problem is unknown or has no reference answer, or a problem has no completion.
+    """
+    by_id = {problem.id: problem for problem in problems}
+    judged: dict[str, list[tuple[int, Judged]]] = {problem.id: [] for problem in problems}
+    for row in rows:
+        problem = by_id.get(row["id"])
+        if problem is None:
+            raise DataError(
+                f"a completion is of problem '{row['id']}', which {name} does not have",
+                known=f"{len(by_id)} problems, such as '{problems[0].id}'",
+                fix="evaluate it on the data that it was generated from",
+            )
+        verdict = verifier(problem, row["text"])
+        sample = Judged(verdict, tokens=row["tokens"] or 0, truncated=row["end"] == "length")
+        judged[problem.id].append((row["sample"], sample))
+    missing = [problem_id for problem_id, samples in judged.items() if not samples]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(by_id)} problems of {name} have no completion, such as '{missing[0]}'",
+            fix="generate them all, or give --limit",
+        )
+    same = getattr(verifier, "same", operator.eq)
+    scores = [
+        score_problem(problem_id, [sample for _, sample in sorted(samples, key=lambda pair: pair[0])], same)
+        for problem_id, samples in judged.items()
+    ]
+    return Evaluation(name, scores, metrics(scores, name))
+
+
+def asked_by(benchmark: Benchmark, problem: Problem) -> Problem:
+    """`problem` as the benchmark's template asks it: its last user turn is put in the place of `{prompt}`."""
+    text = benchmark.template.replace("{prompt}", problem.text)
+    return replace(problem, prompt=(*problem.chat[:-1], Message("user", text)))
+
+
+def sampled_by(benchmark: Benchmark, resolved: Resolved[EvalSettings]) -> Sampling:
+    """The benchmark's sampling, but for what the model, a profile, a file or an option has set."""
+    own = {
+        part.name: getattr(benchmark.sampling, part.name)
+        for part in fields(Sampling)
+        if resolved.origin(f"sampling.{part.name}") == "default"
+    }
+    return replace(resolved.settings.sampling, **own)
+
+
+def with_reference(name: str, problems: Sequence[Problem]) -> Sequence[Problem]:
+    """`problems`, when each has a reference answer."""
+    without = [problem.id for problem in problems if problem.answer is None]
+    if without:
+        raise DataError(
+            f"{len(without)} of {len(problems)} problems of {name} have no reference answer, such as '{without[0]}'",
+            fix="add their answers, or use h1r generate",
+        )
+    return problems
+
+
+def table(evaluation: Evaluation) -> Iterator[str]:
+    """One line a metric, estimates with their 95 % interval."""
+    prefix = f"{evaluation.name}/"
+    values = {key.removeprefix(prefix): value for key, value in evaluation.metrics.items()}
+    yield f"{evaluation.name}: {values.pop('problems'):.0f} problems, {values.pop('samples'):.0f} samples each"
+    for key, value in values.items():
+        if key.endswith(("_low_frac", "_high_frac")):
+            continue
+        name = key.removesuffix("_frac")
+        low, high = values.get(f"{name}_low_frac"), values.get(f"{name}_high_frac")
+        shown = f"{value:.3f}" if key.endswith("_frac") else f"{value:.1f}"
+        interval = "" if low is None or high is None else f"   95 % {low:.3f} to {high:.3f}"
+        yield f"  {name.replace('_at_', '@'):16}{shown:>8}{interval}"
