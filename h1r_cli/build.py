@@ -156,9 +156,9 @@ def _value(registry: Registry, hint: Any, key: str, value: Any, where: str, orig
     try:
         return TypeAdapter(hint).validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
-        problem = error.errors()[0]["msg"].lower()
+        message = error.errors()[0]["msg"]
         raise ConfigError(
-            f"{where}: {key} = {value!r} ({problem}; set by {origin})",
+            f"{where}: {key} = {value!r} ({message[0].lower()}{message[1:]}; set by {origin})",
             fix=f"give {key} a value of type {_words(hint)}",
         ) from error
 

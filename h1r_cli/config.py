@@ -164,11 +164,13 @@ def _origin_below(key: str, history: Mapping[str, Sequence[tuple[str, Any]]]) ->
 def unknown_key(what: str, key: str, known: Iterable[str]) -> ConfigError:
     """The error for a dotted `key` that is no setting; `what` says so, and names the settings beside it."""
     names = list(known)
-    guess = nearest(key, names)
-    beside = [name for name in names if name.rpartition(".")[0] == key.rpartition(".")[0]]
+    tables = {name.partition(".")[0] for name in names}
+    guess = nearest(key, [*names, *tables])
+    table = key.rpartition(".")[0]
+    beside = [name for name in names if table and name.startswith(f"{table}.")]
     return ConfigError(
         what,
-        known=listing(beside or {name.partition(".")[0] for name in names}),
+        known=listing(beside or tables),
         fix=f"did you mean '{guess}'?" if guess else "leave it out",
     )
 

@@ -45,7 +45,7 @@ class RunDir:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write `name` whole or not at all."""
-        write_atomically(self.path / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(self.path / name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     def update_manifest(self, **values: Any) -> None:
         """Add to manifest.json."""

@@ -72,7 +72,7 @@ def summary_lines(results: Sequence[Result], plan: DeepConf) -> Iterator[str]:
         longest = max(result.longest_tokens for result in results)
         yield (
             f"note: no trace filled the window of {plan.window_tokens} tokens (the longest has {longest}), "
-            f"so nothing could be pruned; set --window below that"
+            f"so nothing could be pruned; set --window-tokens below that"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from h1r_cli.deepconf.confidence import (
     tail_confidence,
 )
 from h1r_cli.deepconf.vote import VOTE_RULES, Ballot, Outcome, Same, winner
+from h1r_cli.errors import ConfigError, unknown_name
 from h1r_cli.settings import DeepConf
 from h1r_cli.types import Problem, Trace, Verifier, Vote
 
@@ -23,7 +25,8 @@ class Result:
 
     `correct` and `majority_correct` are None without a reference answer. `majority` is the plain majority, one
     vote each, of every trace that ran to its end, whatever its score. `full_tokens` is what the budget would have
-    cost unpruned: budget times the mean length of the warm-up traces, which nothing cut.
+    cost unpruned: budget times the mean length of the warm-up traces, which nothing cut. `threshold_nats` is None
+    where the policy's scores are infinite, as those of `never` are.
     """
 
     problem_id: str
@@ -35,7 +38,7 @@ class Result:
     majority: str | None
     majority_correct: bool | None
     answers_by_rule: Mapping[str, str | None]
-    threshold_nats: float
+    threshold_nats: float | None
     traces: int
     pruned: int
     aborted: int
@@ -65,7 +68,7 @@ def result(problem: Problem, traces: Iterable[Trace], threshold_nats: float, pla
         majority=majority,
         majority_correct=_correct(problem, majority, whole),
         answers_by_rule={name: outcome(name, ballots, same).answer for name in rules_for(plan.confidence)},
-        threshold_nats=threshold_nats,
+        threshold_nats=threshold_nats if math.isfinite(threshold_nats) else None,
         traces=len(ordered),
         pruned=sum(trace.end == "pruned" for trace in ordered),
         aborted=sum(trace.end == "aborted" for trace in ordered),
@@ -102,6 +105,18 @@ def outcome(rule: str, ballots: Sequence[Ballot], same: Same) -> Outcome:
 def rules_for(confidence: str) -> list[str]:
     """The vote rules that a confidence can weigh: log-probabilities ("sampled") are negative and weigh none."""
     return ["majority"] if confidence == "sampled" else list(VOTE_RULES)
+
+
+def check_vote(plan: DeepConf) -> None:
+    """Refuse a vote rule that does not exist, or that the confidence cannot weigh, before anything is generated."""
+    if plan.vote not in VOTE_RULES:
+        raise unknown_name("vote rule", plan.vote, VOTE_RULES)
+    if plan.vote not in rules_for(plan.confidence):
+        raise ConfigError(
+            f"the confidence '{plan.confidence}' cannot weigh votes, as '{plan.vote}' does: it is never above 0",
+            known="majority",
+            fix="vote by majority, or set deepconf.confidence to top-k",
+        )
 
 
 def same_answer(verifier: Verifier) -> Same:

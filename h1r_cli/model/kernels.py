@@ -81,7 +81,7 @@ def cuda_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor,
     """
     from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
 
-    y, state = mamba_chunk_scan_combined(x, dt.to(x.dtype), a, b, c, chunk, D=d, return_final_states=True)
+    y, state = mamba_chunk_scan_combined(x, dt, a, b, c, chunk, D=d, return_final_states=True)
     return y, state
 
 

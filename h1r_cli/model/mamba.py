@@ -6,6 +6,7 @@ G groups, R heads of a group (H = G R heads), P head width, S state size, C chan
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,8 +17,6 @@ from torch.autograd.function import once_differentiable
 from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.documents import Documents
 from h1r_cli.model.kernels import SSMKernel, cuda_causal_conv, cuda_scan
-
-MAX_CHUNK = 64  # of the reference scan; see benchmarks/model_speed.py
 
 
 class Mixer(nn.Module):
@@ -63,7 +62,7 @@ class Mixer(nn.Module):
                 torch.unflatten(b, -1, (c.mamba_n_groups, -1)),
                 torch.unflatten(cc, -1, (c.mamba_n_groups, -1)),
                 self.D.float(),
-                min(c.mamba_chunk_size, MAX_CHUNK) if kernel == "torch" else c.mamba_chunk_size,
+                c.mamba_chunk_size if kernel == "mamba-ssm" else reference_chunk(c),
             )
             outputs.append(y.flatten(-2))
             states.append(state)
@@ -102,6 +101,14 @@ class GatedRMSNorm(nn.Module):
         return y * gate if self.norm_before_gate else y
 
 
+def reference_chunk(config: FalconH1Config) -> int:
+    """The chunk of the reference scan: near sqrt(P S), where what a chunk holds, L H Q within and L H P S / Q
+    between, is least; at most the config's. Measured on a CPU, times differ little between half and four times this.
+    """
+    balanced = 1 << round(math.log2(config.ssm_head_dim * config.mamba_d_state) / 2)
+    return min(balanced, config.mamba_chunk_size)
+
+
 def ssd_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
     """The state-space recurrence of Mamba-2, by chunks (SSD, arXiv 2405.21060 section 6).
 
@@ -137,17 +144,16 @@ def ssd_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, 
     xs = chunked(x, groups, heads // groups, width) * dt[..., None]  # [B, K, Q, G, R, P]
     bs = chunked(b, groups, size).transpose(2, 3)  # [B, K, G, Q, S]
     cs = chunked(c, groups, size).transpose(2, 3)
-    decay = (dt * a.view(groups, -1)).permute(0, 1, 3, 4, 2).cumsum(-1)  # [B, K, G, R, Q], log of the decay so far
+    # log of the decay since the chunk began; float64, since differences of long sums become exponents
+    decay = (dt * a.view(groups, -1)).permute(0, 1, 3, 4, 2).cumsum(-1, dtype=torch.float64)  # [B, K, G, R, Q]
 
-    later = torch.ones(chunk, chunk, dtype=torch.bool, device=x.device).triu(1)
-    between = (decay[..., :, None] - decay[..., None, :]).masked_fill(later, -torch.inf).exp()  # [B, K, G, R, Q, Q]
-    scores = (cs @ bs.mT)[:, :, :, None] * between
+    scores = (cs @ bs.mT)[:, :, :, None] * decay_between(decay)  # [B, K, G, R, Q, Q]
     y = (scores @ xs.permute(0, 1, 3, 4, 2, 5)).permute(0, 1, 4, 2, 3, 5)  # [B, K, Q, G, R, P]
 
-    to_end = (decay[..., -1:] - decay).exp().permute(0, 1, 4, 2, 3)[..., None]  # [B, K, Q, G, R, 1]
+    to_end = _time_first((decay[..., -1:] - decay).exp())
     added = (xs * to_end).flatten(-2).permute(0, 1, 3, 4, 2) @ bs  # [B, K, G, R P, S]
     added = torch.unflatten(added, 3, (-1, width))  # [B, K, G, R, P, S]
-    kept = decay[..., -1].exp()[..., None, None]  # [B, K, G, R, 1, 1]
+    kept = decay[..., -1].exp().float()[..., None, None]  # [B, K, G, R, 1, 1]
     state, befores = added[:, 0], []
     for k in range(1, added.shape[1]):
         befores.append(state)
@@ -155,10 +161,22 @@ def ssd_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, 
     if befores:
         before = torch.stack(befores, 1).flatten(3, 4)  # [B, K-1, G, R P, S]
         carried = torch.unflatten(cs[:, 1:] @ before.mT, -1, (-1, width)).transpose(2, 3)  # [B, K-1, Q, G, R, P]
-        since = decay[:, 1:].exp().permute(0, 1, 4, 2, 3)[..., None]
-        y = torch.cat([y[:, :1], torch.addcmul(y[:, 1:], carried, since)], 1)
+        y = torch.cat([y[:, :1], torch.addcmul(y[:, 1:], carried, _time_first(decay[:, 1:].exp()))], 1)
     y = y.reshape(rows, -1, heads, width)[:, :length]
     return y + skip, state.reshape(rows, heads, width, size)
+
+
+def decay_between(decay: Tensor) -> Tensor:
+    """exp(decay_i - decay_j) for i >= j, else 0.
+
+    Args:
+        decay: [..., Q] float64, log of the decay from the chunk's begin to each token.
+
+    Returns:
+        [..., Q, Q] float32: what is left at token i of what entered at token j.
+    """
+    between: Tensor = _DecayBetween.apply(decay)  # type: ignore[no-untyped-call]
+    return between
 
 
 def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, positions: Tensor) -> Tensor:
@@ -177,6 +195,31 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, positions: Tenso
     """
     y: Tensor = _CausalConv.apply(x, weight, bias, positions)  # type: ignore[no-untyped-call]
     return y
+
+
+class _DecayBetween(torch.autograd.Function):
+    """Keeps its result alone for the backward pass, which sums it in float32 rather than float64."""
+
+    @staticmethod
+    def forward(ctx: Any, decay: Tensor) -> Tensor:
+        difference = (decay[..., :, None] - decay[..., None, :]).float()
+        size = decay.shape[-1]
+        later = torch.ones(size, size, dtype=torch.bool, device=decay.device).triu_(1)
+        between = difference.masked_fill_(later, -torch.inf).exp_()
+        ctx.save_for_backward(between)
+        return between
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (between,) = ctx.saved_tensors
+        moved = grad * between
+        return (moved.sum(-1) - moved.sum(-2)).double()
+
+
+def _time_first(x: Tensor) -> Tensor:
+    """[B, K, G, R, Q] -> [B, K, Q, G, R, 1] float32."""
+    return x.float().permute(0, 1, 4, 2, 3)[..., None]
 
 
 class _CausalConv(torch.autograd.Function):

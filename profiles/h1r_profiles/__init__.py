@@ -10,9 +10,7 @@ from h1r_cli import hookimpl
 
 
 def _toml_files(folder: Traversable) -> dict[str, Traversable]:
-    return {
-        entry.name.removesuffix(".toml"): entry for entry in folder.iterdir() if entry.name.endswith(".toml")
-    }
+    return {entry.name.removesuffix(".toml"): entry for entry in folder.iterdir() if entry.name.endswith(".toml")}
 
 
 @hookimpl

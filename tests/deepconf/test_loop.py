@@ -144,7 +144,7 @@ def test_without_pruning_every_trace_with_an_answer_votes(tiny, tmp_path):
     results, traces, _ = race(tiny, tmp_path, policy=never())
     for problem_id, result in results.items():
         answered = [t for t in traces.values() if t.problem_id == problem_id and t.answer is not None]
-        assert (result.pruned, result.voters) == (0, len(answered))
+        assert (result.pruned, result.voters, result.threshold_nats) == (0, len(answered), None)
 
 
 def test_one_problem_without_a_reference_is_answered_all_the_same(tiny, tmp_path):

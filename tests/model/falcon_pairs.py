@@ -7,7 +7,7 @@ from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.falcon_h1 import FalconH1ForCausalLM, init_weights
 
 VOCAB = 41
-multipliers = st.floats(0.2, 5.0)
+multipliers = st.floats(0.25, 3.0)
 
 
 @st.composite

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from h1r_cli.model.decode import Decoder
     from h1r_cli.model.falcon_h1 import PromptState
     from h1r_cli.model.inflight import InFlight
+    from h1r_cli.model.kernels import SSMKernel
 
 
 def torch_engine(
@@ -29,19 +30,22 @@ def torch_engine(
     model: Path,
     device: Literal["cpu", "cuda"] = "cpu",
     dtype: Literal["float32", "bfloat16"] = "float32",
+    ssm: Literal["torch", "mamba-ssm"] = "torch",
     slots: int = 64,
     prompt_cache: int = 16,
     prefill_tokens: int = 8192,
     chunk_tokens: int = 32,
 ) -> Engine:
-    """`slots` completions run at once; `prompt_cache` prompts keep their state, the least recently used goes first.
+    """`ssm` is the kernel that prefill scans with; decoding is plain PyTorch.
+
+    `slots` completions run at once; `prompt_cache` prompts keep their state, the least recently used goes first.
 
     `prefill_tokens` bounds the prompts of one prefill together (a longer prompt is prefilled alone), and
     `chunk_tokens` is how many tokens of a request are reported at once.
     """
     if min(slots, prompt_cache, prefill_tokens, chunk_tokens) < 1:
         raise ConfigError("an engine's slots and sizes are at least 1", fix="raise the one that is below 1")
-    return TorchEngine(model, device, dtype, slots, prompt_cache, prefill_tokens, chunk_tokens)
+    return TorchEngine(model, device, dtype, ssm, slots, prompt_cache, prefill_tokens, chunk_tokens)
 
 
 class TorchEngine:
@@ -52,12 +56,13 @@ class TorchEngine:
         model: Path,
         device: str,
         dtype: str,
+        ssm: SSMKernel,
         slots: int,
         prompt_cache: int,
         prefill_tokens: int,
         chunk_tokens: int,
     ) -> None:
-        self._directory, self._device, self._dtype = model, device, dtype
+        self._directory, self._device, self._dtype, self._ssm = model, device, dtype, ssm
         self._slots, self._prompt_cache = slots, prompt_cache
         self._prefill_tokens, self._chunk_tokens = prefill_tokens, chunk_tokens
         self._waiting: deque[InFlight] = deque()
@@ -78,10 +83,11 @@ class TorchEngine:
     def __enter__(self) -> Self:
         from h1r_cli.model.decode import Decoder
         from h1r_cli.model.falcon_h1 import FalconH1ForCausalLM
+        from h1r_cli.model.kernels import Kernels
         from h1r_cli.model.load import load_model
         from h1r_cli.model.tokenizer import load_tokenizer
 
-        loaded = load_model(self._directory, dtype=self._dtype, device=self._device)
+        loaded = load_model(self._directory, dtype=self._dtype, device=self._device, kernels=Kernels(ssm=self._ssm))
         if not isinstance(loaded, FalconH1ForCausalLM):
             raise ConfigError(
                 f"engine 'torch' runs FalconH1 alone, and {self._directory} is another architecture",

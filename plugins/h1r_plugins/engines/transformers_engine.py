@@ -35,7 +35,7 @@ def transformers_engine(
 class TransformersEngine:
     """See `transformers_engine`."""
 
-    def __init__(self, model: Path, device: str, dtype: DType, chunk_tokens: int) -> None:
+    def __init__(self, model: Path, device: str, dtype: str, chunk_tokens: int) -> None:
         self._directory, self._device, self._dtype, self._chunk_tokens = model, device, dtype, chunk_tokens
         self._waiting: deque[InFlight] = deque()
         self._outbox: deque[Tokens | Finished] = deque()
