@@ -1,0 +1,75 @@
+"""`h1r eval`, on fresh and on recorded completions."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+PROBLEMS = [{"id": name, "problem": f"{name}?", "answer": answer} for name, answer in (("a", "1/2"), ("b", "7"))]
+RECORDED = [
+    ("a", 0, "\\boxed{0.5}"),
+    ("a", 1, "\\boxed{2}"),
+    ("a", 2, "\\boxed{\\frac12}"),
+    ("a", 3, "I do not know"),
+    ("b", 0, "\\boxed{6}"),
+    ("b", 1, "\\boxed{6}"),
+    ("b", 2, "\\boxed{7}"),
+    ("b", 3, "\\boxed{8}"),
+]
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PROBLEMS))
+    rows = [{"id": id, "sample": sample, "text": text, "tokens": 10, "end": "stop"} for id, sample, text in RECORDED]
+    (tmp_path / "recorded.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return "jsonl:path=problems.jsonl"
+
+
+def test_recorded_completions_are_scored_by_hand(h1r, data, tmp_path):
+    done = h1r("eval", data, "--completions", "recorded.jsonl", "--out", "run")
+    found = json.loads((tmp_path / "run" / "report.json").read_text())["jsonl"]["metrics"]
+    # a: 2 of 4 right, majority 1/2; b: 1 of 4 right, majority 6
+    assert found["jsonl/avg_at_4_frac"] == pytest.approx((2 / 4 + 1 / 4) / 2)
+    assert found["jsonl/pass_at_2_frac"] == pytest.approx(((1 - 1 / 6) + (1 - 3 / 6)) / 2)
+    assert found["jsonl/pass_at_4_frac"] == 1.0
+    assert found["jsonl/maj_at_4_frac"] == 0.5
+    assert found["jsonl/no_answer_frac"] == 1 / 8
+    assert found["jsonl/mean_tokens"] == 10
+    assert done.stdout.splitlines()[0] == "jsonl: 2 problems, 4 samples each"
+    assert "avg@4              0.375   95 % " in done.stdout
+
+
+def test_a_completion_of_another_problem_is_an_error(h1r, data, tmp_path):
+    (tmp_path / "other.jsonl").write_text('{"id": "z", "text": "1"}\n')
+    done = h1r("eval", data, "--completions", "other.jsonl", status=2)
+    assert done.stderr.startswith("error: a completion is of problem 'z', which jsonl does not have\n")
+
+
+def test_problems_without_completions_are_an_error(h1r, data, tmp_path):
+    (tmp_path / "some.jsonl").write_text('{"id": "a", "text": "1"}\n')
+    done = h1r("eval", data, "--completions", "some.jsonl", status=2)
+    assert done.stderr.startswith("error: 1 of 2 problems of jsonl have no completion, such as 'b'\n")
+
+
+def test_problems_without_answers_cannot_be_evaluated(h1r, tmp_path):
+    (tmp_path / "open.jsonl").write_text('{"prompt": "why?"}\n')
+    done = h1r("eval", "jsonl:path=open.jsonl", "--model", "h1r-nano", status=2)
+    assert done.stderr.startswith("error: 1 of 1 problems of jsonl:path=open.jsonl have no reference answer")
+
+
+def test_fresh_completions_are_kept_and_scored_again_without_generating(h1r, tiny, data, tmp_path):
+    short = ("--model", str(tiny), "--samples", "3", "--temperature", "1", "--max-tokens", "8")
+    first = h1r("eval", data, *short, "--out", "run")
+    rows = (tmp_path / "run" / "completions-jsonl.jsonl").read_text().splitlines()
+    assert len(rows) == 6
+    again = h1r("eval", data, "--completions", "run/completions-jsonl.jsonl", "--out", "again")
+    assert again.stdout == first.stdout
+
+
+def test_a_benchmark_brings_its_own_samples_and_the_model_its_sampling(h1r, tiny, tmp_path):
+    h1r("eval", "arith", "--limit", "2", "--model", str(tiny), "--max-tokens", "4", "--out", "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "completions-arith.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 * 8
+    assert all(row["tokens"] <= 4 for row in rows)
