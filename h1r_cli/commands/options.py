@@ -125,11 +125,10 @@ def resolve(
     if not model_file:
         return config.resolve(settings_type, layers)
     named = [layer.values["model"] for layer in layers if "model" in layer.values]
-    directory = model_directory(registry, named[-1] if named else settings_type.model_fields["model"].default)
-    beside = directory / config.MODEL_FILE
+    model = named[-1] if named else settings_type.model_fields["model"].default
+    beside = model_directory(registry, model) / config.MODEL_FILE
     if beside.exists():
-        layer = config.read_toml(beside, f"model {directory.name}")
-        layers.insert(0, config.for_command(layer, settings_type))
+        layers.insert(0, config.for_command(config.read_toml(beside, f"model {model}"), settings_type))
     return config.resolve(settings_type, layers)
 
 

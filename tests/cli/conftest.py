@@ -27,6 +27,7 @@ FAULTY = {
     "broken": "import not_there\n",
     "clash": HOOK.format(hook="h1r_profiles", body="from pathlib import Path; return {'cpu': Path(__file__)}"),
     "misspelt": HOOK.format(hook="h1r_reward", body="return {}"),
+    "usurper": HOOK.format(hook="h1r_commands", body="import click; return [click.Command('generate')]"),
     "raising": HOOK.format(hook="h1r_profiles", body="return {}['laptop']"),
 }
 

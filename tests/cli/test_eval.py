@@ -53,6 +53,15 @@ def test_problems_without_completions_are_an_error(h1r, data, tmp_path):
     assert done.stderr.startswith("error: 1 of 2 problems of jsonl have no completion, such as 'b'\n")
 
 
+def test_a_recorded_file_is_only_read_its_last_line_may_lack_a_newline(h1r, data, tmp_path):
+    text = '{"id": "a", "text": "\\\\boxed{0.5}"}\n{"id": "b", "text": "\u2028\\\\boxed{7}"}'
+    (tmp_path / "mine.jsonl").write_text(text)
+    h1r("eval", data, "--completions", "mine.jsonl", "--out", "run")
+    assert (tmp_path / "mine.jsonl").read_text() == text
+    found = json.loads((tmp_path / "run" / "report.json").read_text())["jsonl"]["metrics"]
+    assert found["jsonl/avg_at_1_frac"] == 1.0
+
+
 def test_problems_without_answers_cannot_be_evaluated(h1r, tmp_path):
     (tmp_path / "open.jsonl").write_text('{"prompt": "why?"}\n')
     done = h1r("eval", "jsonl:path=open.jsonl", "--model", "h1r-nano", status=2)

@@ -14,7 +14,7 @@ CAUSES = {
 }
 
 
-def only(name: str, faulty: tuple[str, ...] = ("broken", "clash", "misspelt", "raising")) -> dict[str, str]:
+def only(name: str, faulty: tuple[str, ...] = ("broken", "clash", "misspelt", "raising", "usurper")) -> dict[str, str]:
     """The environment in which `name` alone of the faulty packages is loaded."""
     return {"H1R_WITHOUT": ",".join(other for other in faulty if other != name)}
 
@@ -53,6 +53,18 @@ def test_a_name_that_two_plugins_offer_is_an_error_that_names_both(h1r, faulty_p
 
 def test_a_clash_stops_no_other_name_of_its_kind(h1r, faulty_packages):
     assert "h200" not in h1r("profiles", "show", "h100x1", packages=faulty_packages, env=only("clash")).stdout
+
+
+def test_a_command_that_two_plugins_offer_is_left_out_of_the_help_and_says_so_when_run(h1r, faulty_packages):
+    shown = h1r("--help", packages=faulty_packages, env=only("usurper")).stdout
+    assert "  deepconf " in shown
+    assert "  generate " not in shown
+    done = h1r("generate", packages=faulty_packages, env=only("usurper"), status=2)
+    assert done.stderr == (
+        "error: command 'generate' is offered by 2 plugins\n"
+        "  known: 'h1r_cli.commands.generate' (built in), 'usurper' (h1r-usurper 0.1.0)\n"
+        "  fix: uninstall one of them, or run with H1R_WITHOUT=usurper\n"
+    )
 
 
 def test_a_plugin_is_switched_off_by_name(h1r, faulty_packages):

@@ -20,6 +20,7 @@ TINY = {
     "mamba_d_ssm": 64,
     "mamba_n_heads": 2,
     "mamba_d_state": 16,
+    "initializer_range": 0.1,
 }
 
 
