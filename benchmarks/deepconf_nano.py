@@ -47,9 +47,8 @@ def main() -> None:
                 out = Path(folder) / f"{repeat}-{number}"
                 runs[name].append(totals(arguments, asked.problems, asked.budget, out))
     print(f"{asked.problems} problems, {asked.budget} traces each, {asked.repeats} repeats")
-    print(
-        f"{'pruner':20}{'accuracy':>10}{'interval':>16}{'majority':>10}{'pruned':>8}{'tokens':>9}{'s':>7}  saved tokens, time"
-    )
+    head = f"{'pruner':20}{'accuracy':>10}{'interval':>16}{'majority':>10}{'pruned':>8}{'tokens':>9}{'s':>7}"
+    print(f"{head}  saved: tokens, time")
     for name, found in runs.items():
         one = found[0]
         low, high = one["accuracy_interval"]

@@ -154,16 +154,27 @@ def ssd_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, 
     added = (xs * to_end).flatten(-2).permute(0, 1, 3, 4, 2) @ bs  # [B, K, G, R P, S]
     added = torch.unflatten(added, 3, (-1, width))  # [B, K, G, R, P, S]
     kept = decay[..., -1].exp().float()[..., None, None]  # [B, K, G, R, 1, 1]
-    state, befores = added[:, 0], []
-    for k in range(1, added.shape[1]):
-        befores.append(state)
-        state = torch.addcmul(added[:, k], state, kept[:, k])
-    if befores:
-        before = torch.stack(befores, 1).flatten(3, 4)  # [B, K-1, G, R P, S]
+    states = carry(added, kept)
+    if added.shape[1] > 1:
+        before = states[:, :-1].flatten(3, 4)  # [B, K-1, G, R P, S]
         carried = torch.unflatten(cs[:, 1:] @ before.mT, -1, (-1, width)).transpose(2, 3)  # [B, K-1, Q, G, R, P]
         y = torch.cat([y[:, :1], torch.addcmul(y[:, 1:], carried, _time_first(decay[:, 1:].exp()))], 1)
     y = y.reshape(rows, -1, heads, width)[:, :length]
-    return y + skip, state.reshape(rows, heads, width, size)
+    return y + skip, states[:, -1].reshape(rows, heads, width, size)
+
+
+def carry(added: Tensor, kept: Tensor) -> Tensor:
+    """The recurrence from chunk to chunk: states_k = added_k + kept_k * states_(k-1).
+
+    Args:
+        added: [B, K, G, R, P, S], what each chunk adds to the state.
+        kept: [B, K, G, R, 1, 1], the share that each chunk leaves of the state before it.
+
+    Returns:
+        [B, K, G, R, P, S], the state after each chunk.
+    """
+    states: Tensor = _Carry.apply(added, kept)  # type: ignore[no-untyped-call]
+    return states
 
 
 def decay_between(decay: Tensor) -> Tensor:
@@ -197,6 +208,31 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, positions: Tenso
     return y
 
 
+class _Carry(torch.autograd.Function):
+    """One operation a chunk each way; autograd would take some ten."""
+
+    @staticmethod
+    def forward(ctx: Any, added: Tensor, kept: Tensor) -> Tensor:
+        states = added.clone(memory_format=torch.contiguous_format)
+        each, shares = states.unbind(1), kept.unbind(1)
+        for k in range(1, len(each)):
+            each[k].addcmul_(each[k - 1], shares[k])
+        ctx.save_for_backward(states, kept)
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        states, kept = ctx.saved_tensors
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        each, shares = grad.unbind(1), kept.unbind(1)
+        for k in range(len(each) - 2, -1, -1):
+            each[k].addcmul_(each[k + 1], shares[k + 1])
+        grad_kept = torch.zeros_like(kept)
+        grad_kept[:, 1:] = (grad[:, 1:] * states[:, :-1]).sum((-2, -1), keepdim=True)
+        return grad, grad_kept
+
+
 class _DecayBetween(torch.autograd.Function):
     """Keeps its result alone for the backward pass, which sums it in float32 rather than float64."""
 
@@ -213,7 +249,7 @@ class _DecayBetween(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (between,) = ctx.saved_tensors
-        moved = grad * between
+        moved: Tensor = grad * between
         return (moved.sum(-1) - moved.sum(-2)).double()
 
 

@@ -73,7 +73,7 @@ def train(
         trained = sum(row.trained_tokens for row in rows)
         if trained == 0:
             raise DataError(
-                f"the conversations of step {progress.steps + 1} have prompts of {plan.max_length_tokens} tokens or more",
+                f"the prompts of step {progress.steps + 1} all have {plan.max_length_tokens} tokens or more",
                 fix="raise max_length_tokens, or leave such conversations out",
             )
         loss = 0.0
@@ -92,22 +92,28 @@ def train(
         progress.trimmed += sum(len(sample.token_ids) > plan.max_length_tokens for sample in whole)
         progress.skipped += update.skipped
         seconds = time.perf_counter() - started
-        metrics = {
+        of_step = {
             "train/loss_nats": loss,
             "train/learning_rate": rate,
             "train/grad_norm": update.grad_norm,
             "train/rows": len(rows),
-            "train/conversations": progress.conversations,
-            "train/tokens": progress.tokens,
-            "train/trained_tokens": progress.trained_tokens,
-            "train/trimmed": progress.trimmed,
-            "train/skipped": progress.skipped,
             "train/step_s": seconds,
             "train/tokens_per_s": tokens / seconds,
         }
-        report(progress.steps, metrics)
+        report(progress.steps, of_step | _so_far(progress))
         if progress.steps % plan.checkpoint_every == 0 or progress.steps == plan.steps:
             save(progress)
+
+
+def _so_far(progress: Progress) -> dict[str, float]:
+    """The run's counts as metrics."""
+    return {
+        "train/conversations": progress.conversations,
+        "train/tokens": progress.tokens,
+        "train/trained_tokens": progress.trained_tokens,
+        "train/trimmed": progress.trimmed,
+        "train/skipped": progress.skipped,
+    }
 
 
 def row_loss(model: PackedModel, row: Row, plan: Plan) -> Tensor:

@@ -14,7 +14,9 @@ CAUSES = {
 }
 
 
-def only(name: str, faulty: tuple[str, ...] = ("broken", "clash", "misspelt", "raising", "usurper")) -> dict[str, str]:
+def only(
+    name: str, faulty: tuple[str, ...] = ("broken", "clash", "misspelt", "raising", "usurper")
+) -> dict[str, str]:
     """The environment in which `name` alone of the faulty packages is loaded."""
     return {"H1R_WITHOUT": ",".join(other for other in faulty if other != name)}
 

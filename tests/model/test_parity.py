@@ -107,7 +107,7 @@ def test_no_token_sees_a_later_one(config, length):
 def test_a_row_may_hold_padding_between_its_documents():
     from h1r_cli.model.config import FalconH1Config
 
-    sizes = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = FalconH1Config(vocab_size=41, num_key_value_heads=1, mamba_d_ssm=16, mamba_n_heads=2, **sizes)
     model = our_model(config)
     ids = tokens(7, 2, 6)
