@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def masked(text: str) -> list[str]:
 def test_the_readme_shows_what_is_printed(command, shown, tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     done = subprocess.run(
-        [sys.executable, "-m", "h1r_cli", *command.split()[1:]],
+        [sys.executable, "-m", "h1r_cli", *shlex.split(command)[1:]],
         capture_output=True,
         text=True,
         cwd=tmp_path,

@@ -11,7 +11,7 @@ lengths = st.lists(st.integers(1, 40), min_size=2, max_size=5)
 
 
 @examples
-@given(configs(), st.integers(1, 3), st.integers(1, 70))
+@given(configs(), st.integers(1, 3), st.integers(2, 70))  # of length 1 its gated norm mixes rows
 def test_logits_are_those_of_transformers(config, rows, length):
     ours = our_model(config)
     ids = tokens(1, rows, length)
