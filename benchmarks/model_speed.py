@@ -7,8 +7,8 @@ Decoding is tokens/s of the `torch` engine (top-20 confidences and sampling at t
 of one row of 1,024 tokens; its peak memory is the resident set's high-water mark less what it was before, each in a
 process of its own (Linux). The two take turns, and what is printed is the median with the least and the most.
 
-`--chunk` sets `mamba_chunk_size`, which changes the speed of transformers and not the result: published Falcon-H1
-checkpoints have 128 or 256, h1r-nano has 32; our scan chooses its own, at most that.
+`--chunk` sets `mamba_chunk_size`, which changes the speed of transformers and not the result: 256 is the default of
+Falcon-H1's config, h1r-nano has 32; our scan chooses its own, at most that.
 """
 
 from __future__ import annotations
