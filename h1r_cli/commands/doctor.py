@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 from collections.abc import Iterator, Mapping
 from importlib.metadata import requires
@@ -31,6 +30,8 @@ def command(registry: Registry, as_json: bool, profile: str) -> None:
 
 def examine(registry: Registry, profile: str) -> dict[str, Any]:
     """The findings: versions, cpu, cuda, extras, profile, kernels, set_aside, todo."""
+    import platform
+
     import torch
 
     from h1r_cli import config, rundir, settings

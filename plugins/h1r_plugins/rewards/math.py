@@ -11,20 +11,21 @@ RuntimeWarning says so, and what tier 1 does not see as equal counts as differen
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from h1r_cli import hookimpl
 from h1r_cli.errors import ConfigError
 from h1r_cli.types import Problem, Verdict, Verifier
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 LONGEST_NUMBER_CHARS = 64
 LONGEST_FORMULA_CHARS = 256  # beyond this, tier 2 is not asked
@@ -194,6 +195,8 @@ def rational(answer: str) -> Rational | None:
 
 
 def _fraction(plain: str) -> Fraction:
+    from fractions import Fraction
+
     return Fraction(plain.replace(",", ""))
 
 
@@ -222,6 +225,8 @@ def _parsed(answer: str, timeout_s: int) -> list[Any]:
 @lru_cache(maxsize=1)
 def _math_verify() -> tuple[Callable[..., list[Any]], Callable[..., bool]]:
     """math-verify's `parse` and `verify`, without its lines on stderr about time limits that were reached."""
+    import logging
+
     from math_verify import parse, verify
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)
