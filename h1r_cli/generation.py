@@ -28,6 +28,7 @@ class Completed:
     behaviour_logprobs: tuple[float, ...]
     confidence: Mapping[str, tuple[int, ...]]
     end: EndReason
+    judged_tokens: int = 0
 
 
 def collect(engine: Engine, ticks: Callable[[int], object] = lambda tokens: None) -> Iterator[Completed]:
@@ -39,7 +40,8 @@ def collect(engine: Engine, ticks: Callable[[int], object] = lambda tokens: None
         name = event.request_id
         if isinstance(event, Finished):
             by_name = {key: tuple(values) for key, values in confidence.pop(name, {}).items()}
-            yield Completed(name, tuple(ids.pop(name, ())), tuple(logprobs.pop(name, ())), by_name, event.reason)
+            tokens, drawn = tuple(ids.pop(name, ())), tuple(logprobs.pop(name, ()))
+            yield Completed(name, tokens, drawn, by_name, event.reason, event.judged_tokens)
             continue
         ids.setdefault(name, []).extend(event.ids)
         logprobs.setdefault(name, []).extend(event.behaviour_logprobs)

@@ -114,7 +114,9 @@ class Trace:
     """One reasoning chain at test time, as it is stored.
 
     `confidence` maps a name ("top-k", "sampled") to T integers of 2^-16 nat; `score_nats` is the pruning policy's
-    score of it. `correct` is None where the problem has no reference answer.
+    score of it. `correct` is None where the problem has no reference answer. `judged_tokens` is how many of its
+    tokens the pruner saw: 0 for a trace that ran without one. `cut_tokens` marks an audited trace: the pruner would
+    have ended it after so many tokens, it was let run on, and it does not vote.
     """
 
     problem_id: str
@@ -130,6 +132,8 @@ class Trace:
     correct: bool | None
     reason: str
     score_nats: float
+    judged_tokens: int = 0
+    cut_tokens: int | None = None
 
 
 # --- engines ------------------------------------------------------------------------------------------------
@@ -192,11 +196,15 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of a request; comes after its last `Tokens`. `tokens` counts what was generated, all chunks."""
+    """The end of a request; comes after its last `Tokens`.
+
+    `tokens` counts what was generated, all chunks; `judged_tokens` is how many of them the request's pruner saw.
+    """
 
     request_id: str
     reason: EndReason
     tokens: int
+    judged_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,7 @@ def _trace(completed: Completed, index: int, race: Race, parts: Parts, settings:
         correct=correct,
         reason=reason,
         score_nats=parts.policy.score(completed.confidence[settings.deepconf.confidence]),
+        judged_tokens=completed.judged_tokens,
     )
 
 

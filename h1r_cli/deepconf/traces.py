@@ -31,6 +31,7 @@ def schema(confidences: tuple[str, ...]) -> pa.Schema:
         ("end", pa.string()), ("text", pa.string()), ("answer", pa.string()), ("correct", pa.bool_()),
         ("reason", pa.string()), ("score_nats", pa.float64()), ("token_ids", pa.list_(pa.int32())),
         ("behaviour_logprobs", pa.list_(pa.float32())),
+        ("judged_tokens", pa.int32()), ("cut_tokens", pa.int32()),
         *((f"confidence_{name}", pa.list_(pa.int32())) for name in confidences),
     ]  # fmt: skip
     return pa.schema(columns, metadata={"confidence_units_per_nat": str(UNITS_PER_NAT)})
@@ -129,6 +130,7 @@ def _row(trace: Trace) -> dict[str, Any]:
         "problem_id": trace.problem_id, "index": trace.index, "phase": trace.phase, "seed": trace.seed,
         "end": trace.end, "text": trace.text, "answer": trace.answer, "correct": trace.correct,
         "reason": trace.reason, "score_nats": trace.score_nats, "token_ids": trace.token_ids,
-        "behaviour_logprobs": trace.behaviour_logprobs,
+        "behaviour_logprobs": trace.behaviour_logprobs, "judged_tokens": trace.judged_tokens,
+        "cut_tokens": trace.cut_tokens,
         **{f"confidence_{name}": values for name, values in trace.confidence.items()},
     }  # fmt: skip

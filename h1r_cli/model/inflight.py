@@ -65,7 +65,8 @@ class InFlight:
 
     def finished(self, reason: EndReason) -> Finished:
         """The last event."""
-        return Finished(self.request.id, reason, self.generated)
+        judged = 0 if self.pruner is None else self.generated
+        return Finished(self.request.id, reason, self.generated, judged)
 
 
 def begin(request: Request, end_ids: frozenset[int], capabilities: Capabilities) -> InFlight:
