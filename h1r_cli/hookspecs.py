@@ -8,13 +8,14 @@ their annotations are its schema, their defaults its defaults. A parameter annot
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     import click
 
     from h1r_cli.types import Benchmark

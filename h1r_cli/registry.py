@@ -1,7 +1,9 @@
 """The only module that talks to pluggy: load plugins, quarantine broken ones, look parts up.
 
 Built-ins are named in `BUILTINS`, third parties come from the entry-point group `h1r`; both go through the same
-`register`. A third-party plugin that does not load is set aside with one line on stderr and stops nothing else.
+`register`. Third parties load at the start, a built-in when its hook is first asked, so that `h1r --help` imports no
+more than the commands. A third-party plugin that does not load is set aside with one line on stderr and stops
+nothing else.
 """
 
 from __future__ import annotations
@@ -11,35 +13,36 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from h1r_cli import hookspecs
 from h1r_cli.errors import PluginError, listing, nearest, unknown_name
 
-BUILTINS = (
-    "h1r_cli.commands.train_sft",
-    "h1r_cli.commands.generate",
-    "h1r_cli.commands.deepconf",
-    "h1r_cli.commands.evaluate",
-    "h1r_cli.commands.plugins",
-    "h1r_cli.commands.profiles",
-    "h1r_cli.commands.config",
-    "h1r_cli.commands.doctor",
-    "h1r_plugins.data.arith",
-    "h1r_plugins.data.jsonl",
-    "h1r_plugins.rewards.math",
-    "h1r_plugins.pruning.lowest_window",
-    "h1r_plugins.pruning.never",
-    "h1r_plugins.engines.torch_engine",
-    "h1r_plugins.engines.transformers_engine",
-    "h1r_plugins.benchmarks.arith",
-    "h1r_plugins.models.nano",
-    "h1r_profiles",
-)
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implement it
+    "h1r_commands": (
+        "h1r_cli.commands.train_sft",
+        "h1r_cli.commands.generate",
+        "h1r_cli.commands.deepconf",
+        "h1r_cli.commands.evaluate",
+        "h1r_cli.commands.plugins",
+        "h1r_cli.commands.profiles",
+        "h1r_cli.commands.config",
+        "h1r_cli.commands.doctor",
+    ),
+    "h1r_data_sources": ("h1r_plugins.data.arith", "h1r_plugins.data.jsonl"),
+    "h1r_rewards": ("h1r_plugins.rewards.math",),
+    "h1r_pruners": ("h1r_plugins.pruning.lowest_window", "h1r_plugins.pruning.never"),
+    "h1r_engines": ("h1r_plugins.engines.torch_engine", "h1r_plugins.engines.transformers_engine"),
+    "h1r_benchmarks": ("h1r_plugins.benchmarks.arith",),
+    "h1r_models": ("h1r_plugins.models.nano",),
+    "h1r_profiles": ("h1r_profiles",),
+}
 
 KINDS: Mapping[str, str] = {  # hook -> what one of its parts is called
     "h1r_data_sources": "data source",
@@ -67,17 +70,23 @@ class Registry:
     """The plugins of this process. `quarantined` maps a plugin's name to the reason that it was set aside."""
 
     pm: pluggy.PluginManager
+    built_in: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # as BUILTINS; loaded when first asked
     packages: dict[str, str] = field(default_factory=dict)  # plugin -> "package version", third parties only
     quarantined: dict[str, str] = field(default_factory=dict)
 
     def offers(self, hook: str) -> Iterator[Offer]:
-        """All that `hook` offers, in order of registration; a plugin whose hook raises is quarantined."""
-        for impl in list(getattr(self.pm.hook, hook).get_hookimpls()):
+        """All that `hook` offers, built-ins first; a plugin whose hook raises is quarantined."""
+        built_in = self.built_in.get(hook, ())
+        for module in built_in:
+            if not self.pm.has_plugin(module):
+                self._register(module, importlib.import_module(module))
+        impls = getattr(self.pm.hook, hook).get_hookimpls()
+        for impl in sorted(impls, key=lambda impl: impl.plugin_name not in built_in):
             try:
                 table = impl.function()
                 named = table if isinstance(table, Mapping) else {command.name: command for command in table}
             except Exception as error:  # survives a third party's bug in its own table
-                if impl.plugin_name in BUILTINS:
+                if impl.plugin_name in built_in:
                     raise
                 self._quarantine(impl.plugin_name, error)
                 continue
@@ -147,20 +156,39 @@ class Registry:
 
 
 def load() -> Registry:
-    """Every built-in, then every third-party plugin that `H1R_WITHOUT` (comma-separated names) does not name."""
+    """The built-ins, and every third-party plugin that `H1R_WITHOUT` (comma-separated names) does not name."""
     pm = pluggy.PluginManager("h1r")
     pm.add_hookspecs(hookspecs)
-    registry = Registry(pm)
-    for module in BUILTINS:
-        registry._register(module, importlib.import_module(module))
+    registry = Registry(pm, BUILTINS)
     without = {name.strip() for name in os.environ.get("H1R_WITHOUT", "").split(",")}
-    for entry in sorted(entry_points(group="h1r"), key=lambda entry: (entry.name, entry.value)):
+    for entry in _third_parties():
         plugin = entry.name
-        if plugin in registry.packages or pm.has_plugin(plugin):  # the name is another package's too
+        if plugin in registry.packages or any(plugin in modules for modules in BUILTINS.values()):  # taken already
             plugin = f"{entry.name}@{entry.dist.name}" if entry.dist else entry.value
         if not {entry.name, plugin} & without:
             _load_third_party(registry, plugin, entry)
     return registry
+
+
+def _third_parties() -> list[EntryPoint]:
+    """The entry points of the group `h1r`, by name.
+
+    importlib.metadata is asked only when a package on the path may have one: its import alone takes as long as
+    click's.
+    """
+    if not any(map(_may_offer_plugins, sys.path)):
+        return []
+    from importlib.metadata import entry_points
+
+    return sorted(entry_points(group="h1r"), key=lambda entry: (entry.name, entry.value))
+
+
+def _may_offer_plugins(on_path: str) -> bool:
+    """Whether a directory of packages holds an entry point of the group; so may any archive."""
+    if os.path.isfile(on_path):
+        return True
+    found = Path(on_path).glob("*-info/entry_points.txt")  # .dist-info and .egg-info
+    return any("[h1r]" in file.read_text(encoding="utf-8", errors="replace") for file in found)
 
 
 def _load_third_party(registry: Registry, plugin: str, entry: EntryPoint) -> None:

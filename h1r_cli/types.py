@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     import torch
 
 UNITS_PER_NAT = 1 << 16  # a token's confidence is rounded once, to 2^-16 nat
-STRICT: dict[str, Any] = {
-    "extra": "forbid",
-    "strict": True,
-}  # for pydantic, where a noun is part of the settings
 
 Role = Literal["system", "user", "assistant", "tool"]
 EndReason = Literal["stop", "length", "pruned", "aborted"]

@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from importlib.metadata import requires
 from typing import Any
 
 import click
@@ -55,6 +54,8 @@ def examine(registry: Registry, profile: str) -> dict[str, Any]:
 
 def extras() -> dict[str, dict[str, str | None]]:
     """For each extra of the package its distributions, with the version that is installed, or None."""
+    from importlib.metadata import requires
+
     from h1r_cli.rundir import installed
 
     found: dict[str, dict[str, str | None]] = {}

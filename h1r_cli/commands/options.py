@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from h1r_cli.build import model_directory, parse_part, toml_value
 from h1r_cli.errors import ConfigError, listing
 from h1r_cli.registry import Registry
-from h1r_cli.types import Problem
 
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     from h1r_cli.config import Layer, Resolved
     from h1r_cli.settings import RunSettings
+    from h1r_cli.types import Problem
 
     S = TypeVar("S", bound=RunSettings)
 
@@ -82,6 +82,8 @@ SAMPLING_FLAGS = {
 
 def part(text: str | None) -> dict[str, Any] | None:
     """`NAME:key=value,...` as the table of a part."""
+    from h1r_cli.build import parse_part
+
     if text is None:
         return None
     name, options = parse_part(text)
@@ -113,6 +115,7 @@ def resolve(
         model_file: whether the model is looked up, for the h1r.toml beside its weights.
     """
     from h1r_cli import config
+    from h1r_cli.build import model_directory
 
     own = {key: given.get(flag) for flag, key in SAMPLING_FLAGS.items()} | {"seed": given.get("seed"), **flags}
     layers = [profile_layer(registry, given["profile"])]
@@ -169,6 +172,7 @@ def _existing(path: Path | Traversable) -> Path | Traversable:
 
 
 def _set_layer(text: str) -> Layer:
+    from h1r_cli.build import toml_value
     from h1r_cli.config import Layer
 
     key, equals, value = text.partition("=")

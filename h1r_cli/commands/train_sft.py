@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from h1r_cli import hookimpl
-from h1r_cli.build import build, model_directory
 from h1r_cli.commands import options
 from h1r_cli.errors import ConfigError, DataError, listing
 from h1r_cli.registry import Registry
-from h1r_cli.types import Conversation
 
 if TYPE_CHECKING:
     from h1r_cli.data.mixture import Mixture, Source
@@ -39,6 +37,7 @@ def command(registry: Registry, /, **given: Any) -> None:
     `h1r train-sft --config nano` makes the model h1r-nano.
     """
     from h1r_cli import rundir
+    from h1r_cli.build import model_directory
     from h1r_cli.launch.local import local_device
     from h1r_cli.settings import TrainSftSettings
 
@@ -149,7 +148,9 @@ def _mixture(registry: Registry, settings: TrainSftSettings) -> Mixture:
 
 
 def _source(registry: Registry, mix: Mix) -> Source:
+    from h1r_cli.build import build
     from h1r_cli.data.mixture import Source
+    from h1r_cli.types import Conversation
 
     records = list(build(registry, "h1r_data_sources", mix.source, mix.options, origin="[[mix]]")())
     conversations = [record for record in records if isinstance(record, Conversation)]
