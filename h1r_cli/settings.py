@@ -112,7 +112,10 @@ class DeepConf(Table):
     )
     window_tokens: int = Field(2048, ge=1, description="W of the window confidence (PAPER section 5)")
     tail_tokens: int = Field(2048, ge=1, description="tokens of the tail confidence (DEEPCONF)")
-    confidence: str = Field("top-k", description="the confidence that prunes and weighs votes (DEEPCONF)")
+    confidence: str = Field(
+        "top-k",
+        description="what prunes and weighs votes: top-k (DEEPCONF), sampled, entropy or self-certainty",
+    )
     confidence_top_k: int = Field(20, ge=1, description="k of the top-k confidence (the authors' code)")
     consensus: float | None = Field(
         default=None,
@@ -120,7 +123,16 @@ class DeepConf(Table):
         le=1.0,
         description="tau: stop when the leader holds this share of the votes; PAPER: off",
     )
-    vote: str = Field("min-window-weighted", description="vote rule (DEEPCONF: weight = lowest window confidence)")
+    vote: str = Field(
+        "min-window-weighted",
+        description="vote rule (DEEPCONF: weight = lowest window confidence), or reward:NAME for the best of n",
+    )
+    audit_frac: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of online traces that run without the pruner, to see what it costs (our choice: none)",
+    )
 
 
 class DeepConfSettings(SampledSettings):

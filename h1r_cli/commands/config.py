@@ -23,6 +23,7 @@ FOLLOWS = {  # options that a command gives to a part, unless its table sets the
     "engine.model": "model",
     "engine.device": "hardware.device",
     "pruner.window_tokens": "deepconf.window_tokens",
+    "pruner.vote": "deepconf.vote",
 }
 
 

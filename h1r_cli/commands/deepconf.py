@@ -12,11 +12,22 @@ from h1r_cli.commands import options
 
 if TYPE_CHECKING:
     from h1r_cli.registry import Registry
+    from h1r_cli.types import Verifier
 
 KEEP_FRAC = """Share of the warm-up traces that the threshold lets pass: 0.1 keeps the surest tenth and prunes most
 (the papers' eta = 10, "low"), 0.9 prunes least ("high").  [default: 0.1]"""
 
-PLAN_FLAGS = ("budget", "warmup", "keep_frac", "window_tokens", "consensus", "vote")
+CONFIDENCE = """What prunes and weighs votes: top-k (the papers'), sampled (of the drawn tokens), entropy or
+self-certainty (the whole vocabulary).  [default: top-k]"""
+
+VOTE = """Vote rule, such as majority, top10-mean-majority, min-window-weighted or top10-tail-filtered (a wrong name
+lists all); or reward:NAME[:key=value,...], the best of n by a verifier that needs no reference answer.
+[default: min-window-weighted]"""
+
+AUDIT = """Let this share of the traces run without the pruner, and report how many that it would have cut were
+right.  [default: 0]"""
+
+PLAN_FLAGS = ("budget", "warmup", "keep_frac", "window_tokens", "confidence", "consensus", "vote", "audit_frac")
 
 
 @click.command("deepconf")
@@ -25,10 +36,12 @@ PLAN_FLAGS = ("budget", "warmup", "keep_frac", "window_tokens", "consensus", "vo
 @click.option("--warmup", type=click.IntRange(1), help="Full traces that set the threshold.  [default: 16]")
 @click.option("--keep-frac", type=click.FloatRange(0, 1, min_open=True), help=KEEP_FRAC)
 @click.option("--window-tokens", type=click.IntRange(1), help="Tokens of the confidence window.  [default: 2048]")
+@click.option("--confidence", metavar="NAME", help=CONFIDENCE)
 @click.option(
     "--consensus", type=click.FloatRange(0, 1), help="Stop when the leader holds this share.  [default: off]"
 )
-@click.option("--vote", help="Vote rule.  [default: min-window-weighted]")
+@click.option("--vote", metavar="RULE", help=VOTE)
+@click.option("--audit-frac", type=click.FloatRange(0, 1), help=AUDIT)
 @click.option("--pruner", metavar="NAME[:key=value,...]", help="Pruning policy.  [default: lowest-window]")
 @click.option("--reward", metavar="NAME[:key=value,...]", help="Verifier.  [default: math]")
 @options.sampling
@@ -40,9 +53,11 @@ def command(registry: Registry, /, out: Path | None, resume: bool, **given: Any)
     from h1r_cli.build import build
     from h1r_cli.commands.parts import problems, sampler
     from h1r_cli.deepconf.loop import Parts, run
-    from h1r_cli.deepconf.report import Progress, problem_lines, report, summary_lines
-    from h1r_cli.deepconf.result import check_vote
+    from h1r_cli.deepconf.report import Progress, plan_line, problem_lines, report, summary_lines
+    from h1r_cli.deepconf.result import check_vote, confidences_to_store, same_answer
     from h1r_cli.deepconf.traces import Store
+    from h1r_cli.report.deepconf import write_page
+    from h1r_cli.report.section import Showing
     from h1r_cli.rundir import default_path, open_run
     from h1r_cli.settings import DeepConfSettings
 
@@ -52,25 +67,43 @@ def command(registry: Registry, /, out: Path | None, resume: bool, **given: Any)
     settings = resolved.settings
     check_vote(settings.deepconf)
     asked = problems(registry, file=given["file"], data=given["data"], prompt=given["prompt"], limit=given["limit"])
-    window = {"window_tokens": settings.deepconf.window_tokens}
-    policy = build(registry, "h1r_pruners", settings.pruner.name, settings.pruner.options, window, "[pruner]")
+    follows = {"window_tokens": settings.deepconf.window_tokens, "vote": settings.deepconf.vote}
+    policy = build(registry, "h1r_pruners", settings.pruner.name, settings.pruner.options, follows, "[pruner]")
     verifier = build(registry, "h1r_rewards", settings.reward.name, settings.reward.options, origin="[reward]")
+    judge = _judge(registry, settings.deepconf.vote)
     sampled = sampler(registry, settings)
+    stored = confidences_to_store(settings.deepconf, sampled.engine.capabilities, settings.engine.name)
     facts = options.data_facts(given, asked)
     with open_run(out or default_path("deepconf"), "deepconf", resolved, resume=resume, facts=facts) as directory:
-        store = Store(directory.path, confidences=("top-k", "sampled"))
+        store = Store(directory.path, stored)
+        click.echo(plan_line(settings, policy), err=True)
         results = []
         with sampled.engine, store, Progress(len(asked) * settings.deepconf.budget) as progress:
-            parts = Parts(sampled.engine, verifier, policy, sampled.encode, sampled.decode, store)
+            parts = Parts(sampled.engine, verifier, policy, sampled.encode, sampled.decode, store, judge)
             for result in run(asked, parts, settings, progress.trace):
                 results.append(result)
                 for line in problem_lines(result, len(results), len(asked)):
                     progress.say(line)
         store.finish()
-        directory.write_json("report.json", report(results, settings.deepconf, progress.elapsed_s))
+        said = report(results, settings.deepconf, progress.elapsed_s)
+        directory.write_json("report.json", said)
+        showing = Showing(settings, sampled.decode, same_answer(verifier))
+        write_page(directory.path / "report.html", store.path, asked, results, said["totals"], showing)
         for line in summary_lines(results, settings.deepconf):
             click.echo(line)
-        click.echo(f"traces.parquet and report.json -> {directory.path}", err=True)
+        click.echo(f"report.html, report.json and traces.parquet -> {directory.path}", err=True)
+
+
+def _judge(registry: Registry, vote: str) -> Verifier | None:
+    """The verifier that a vote rule `reward:NAME[:key=value,...]` names."""
+    from h1r_cli.build import build, parse_part
+    from h1r_cli.deepconf.vote import REWARD
+
+    if not vote.startswith(REWARD):
+        return None
+    name, reward_options = parse_part(vote.removeprefix(REWARD))
+    judge: Verifier = build(registry, "h1r_rewards", name, reward_options, origin=f"--vote {vote}")
+    return judge
 
 
 @hookimpl

@@ -2,10 +2,13 @@
 
 For each problem: `warmup` full traces; their scores set the threshold; the rest of the budget runs under the pruner;
 the traces that ended by themselves with a score at or above the threshold vote. With `consensus` or a policy's
-`enough`, what still runs is aborted as soon as the vote is settled.
+`enough`, what still runs is aborted as soon as the vote is settled: asked whenever a trace ends, over the voters so
+far, and not before the warm-up is over (Algorithm 2). With `audit_frac`, some online traces run without the pruner
+(see `audit`).
 
 Deviations: a trace that the pruner never saw full (shorter than its window) votes by its score too, as in the
-authors' code; the paper says nothing of it. Offline mode is `pruner = never`: all traces run, all vote.
+authors' code; the paper says nothing of it. Offline mode is `pruner = never`: all traces run, all vote;
+self-consistency is that with the vote rule `majority`.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from h1r_cli.deepconf.audit import audited, cut_tokens
 from h1r_cli.deepconf.confidence import threshold_nats
 from h1r_cli.deepconf.result import Result, ballot, extractor, outcome, result, same_answer, voters
 from h1r_cli.deepconf.traces import Store
@@ -26,7 +30,11 @@ from h1r_cli.types import Engine, Problem, PruningPolicy, Request, StopsEarly, T
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the loop works with; `encode` and `decode` are the tokenizer's."""
+    """What the loop works with; `encode` and `decode` are the tokenizer's.
+
+    `judge` is the verifier of the vote rule `reward:NAME`. It sees problems without their reference answer, so it has
+    to be one that rewards without: one that compares gives every trace the same.
+    """
 
     engine: Engine
     verifier: Verifier
@@ -34,16 +42,21 @@ class Parts:
     encode: Callable[[Problem], tuple[int, ...]]
     decode: Callable[[Sequence[int]], str]
     store: Store
+    judge: Verifier | None = None
 
 
 @dataclass(slots=True)
 class Race:
-    """One problem's traces: those that ended, those in flight, and the threshold once the warm-up has set it."""
+    """One problem's traces: those that ended, those in flight, and the threshold once the warm-up has set it.
+
+    `rewards` holds the judge's word on the voters that it was asked about.
+    """
 
     problem: Problem
     prompt_ids: tuple[int, ...]
     ended: dict[int, Trace] = field(default_factory=dict)
     running: set[int] = field(default_factory=set)
+    rewards: dict[int, float] = field(default_factory=dict)
     threshold_nats: float | None = None
     settled: bool = False
 
@@ -110,12 +123,14 @@ def _submit(race: Race, indices: range, parts: Parts, settings: DeepConfSettings
         if index in race.ended or index in race.running:
             continue
         race.running.add(index)
+        seed = _seed(race, index, settings)
+        free = race.threshold_nats is None or audited(seed, settings.deepconf.audit_frac)
         parts.engine.submit(
             Request(
                 id=f"{race.problem.id}/{index}",
                 prompt_ids=race.prompt_ids,
-                sampling=replace(settings.sampling, seed=_seed(race, index, settings)),
-                policy=None if race.threshold_nats is None else parts.policy,
+                sampling=replace(settings.sampling, seed=seed),
+                policy=None if free else parts.policy,
                 threshold_nats=race.threshold_nats or 0.0,
                 policy_confidence=settings.deepconf.confidence,
                 confidences=parts.store.confidences,
@@ -133,12 +148,24 @@ def _settled(race: Race, parts: Parts, settings: DeepConfSettings) -> bool:
     plan = settings.deepconf
     if plan.consensus is None and not isinstance(parts.policy, StopsEarly):
         return False
-    ballots = [ballot(trace, plan) for trace in voters(race.ended.values(), race.threshold_nats or 0.0)]
+    voting = voters(race.ended.values(), race.threshold_nats or 0.0)
+    rewards = _rewards(race, voting, parts)
+    ballots = [ballot(trace, plan, rewards.get(trace.index)) for trace in voting]
     totals = outcome(plan.vote, ballots, same_answer(parts.verifier)).weights
     if plan.consensus is not None and consensus_frac(totals) >= plan.consensus:
         return True
     left = plan.budget - len(race.ended) - len(race.running)
     return isinstance(parts.policy, StopsEarly) and parts.policy.enough(totals, len(race.running), left)
+
+
+def _rewards(race: Race, voting: Sequence[Trace], parts: Parts) -> dict[int, float]:
+    """The judge's rewards by index, if there is a judge: each trace is judged once, without the reference answer."""
+    if parts.judge is not None:
+        unseen = replace(race.problem, answer=None)
+        for trace in voting:
+            if trace.index not in race.rewards:
+                race.rewards[trace.index] = parts.judge(unseen, trace.text).reward
+    return race.rewards
 
 
 def _trace(completed: Completed, index: int, race: Race, parts: Parts, settings: DeepConfSettings) -> Trace:
@@ -151,11 +178,15 @@ def _trace(completed: Completed, index: int, race: Race, parts: Parts, settings:
         answer = verdict.extracted if extract is None else extract(text)
         correct = None if race.problem.answer is None else verdict.correct
         reason = verdict.reason
+    seed, units = _seed(race, index, settings), completed.confidence[settings.deepconf.confidence]
+    cut = None
+    if race.threshold_nats is not None and audited(seed, settings.deepconf.audit_frac):
+        cut = cut_tokens(parts.policy, race.threshold_nats, units, completed.end)
     return Trace(
         problem_id=race.problem.id,
         index=index,
         phase="warm-up" if index < settings.deepconf.warmup else "online",
-        seed=_seed(race, index, settings),
+        seed=seed,
         token_ids=completed.ids,
         behaviour_logprobs=completed.behaviour_logprobs,
         confidence=completed.confidence,
@@ -164,14 +195,15 @@ def _trace(completed: Completed, index: int, race: Race, parts: Parts, settings:
         answer=answer,
         correct=correct,
         reason=reason,
-        score_nats=parts.policy.score(completed.confidence[settings.deepconf.confidence]),
+        score_nats=parts.policy.score(units),
         judged_tokens=completed.judged_tokens,
+        cut_tokens=cut,
     )
 
 
 def _result(race: Race, parts: Parts, settings: DeepConfSettings) -> Result:
     if race.threshold_nats is None:
         raise AssertionError("a race ends after its warm-up")
-    return result(
-        race.problem, race.ended.values(), race.threshold_nats, settings.deepconf, same_answer(parts.verifier)
-    )
+    traces, plan, same = race.ended.values(), settings.deepconf, same_answer(parts.verifier)
+    rewards = _rewards(race, voters(traces, race.threshold_nats), parts)
+    return result(race.problem, traces, race.threshold_nats, plan, same, rewards)

@@ -6,17 +6,51 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from h1r_cli.deepconf.audit import Regret, audited, regret
 from h1r_cli.deepconf.confidence import (
+    NEVER_NEGATIVE,
     bottom_window_confidence,
     lowest_window_confidence,
     mean_confidence,
     tail_confidence,
 )
-from h1r_cli.deepconf.vote import VOTE_RULES, Ballot, Outcome, Same, winner
-from h1r_cli.errors import ConfigError, unknown_name
+from h1r_cli.deepconf.vote import ONE_VOTE_EACH, REWARD, VOTE_RULES, Ballot, Outcome, Same, vote_rule, winner
+from h1r_cli.errors import ConfigError, listing
 from h1r_cli.settings import DeepConf
-from h1r_cli.types import Problem, Trace, Verifier, Vote
+from h1r_cli.types import Capabilities, EndReason, Problem, Trace, Verifier, Vote
+
+if TYPE_CHECKING:
+    from h1r_cli.deepconf.confidence import Units
+
+NO_REWARDS: Mapping[int, float] = MappingProxyType({})
+
+
+class Judged(Protocol):
+    """A trace's answer and the verdict on it."""
+
+    @property
+    def answer(self) -> str | None: ...
+    @property
+    def correct(self) -> bool | None: ...
+
+
+class Ended(Judged, Protocol):
+    """What says whether a trace votes: a `Trace` has it, and one that is replayed."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def end(self) -> EndReason: ...
+    @property
+    def score_nats(self) -> float: ...
+    @property
+    def cut_tokens(self) -> int | None: ...
+
+
+E = TypeVar("E", bound=Ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +58,12 @@ class Result:
     """What DeepConf makes of one problem.
 
     `correct` and `majority_correct` are None without a reference answer. `majority` is the plain majority, one
-    vote each, of every trace that ran to its end, whatever its score. `full_tokens` is what the budget would have
-    cost unpruned: budget times the mean length of the warm-up traces, which nothing cut. `threshold_nats` is None
-    where the policy's scores are infinite, as those of `never` are.
+    vote each, of every trace that ran to its end, whatever its score; those that the audit alone let live are left
+    out. `unstarted` traces of the budget were never begun, since the vote was settled before. `to_prune` online
+    traces were given to the engine with the pruner, and `inert` ones of these generated tokens that it never saw.
+    `tokens` is all that was generated: pruned, aborted and audited traces count whole. `full_tokens` is what the
+    budget costs unpruned: counted where every trace ran to its end, else judged by the warm-up, which nothing cut.
+    `threshold_nats` is None where the policy's scores are infinite, as those of `never` are.
     """
 
     problem_id: str
@@ -42,81 +79,136 @@ class Result:
     traces: int
     pruned: int
     aborted: int
+    unstarted: int
+    to_prune: int
+    inert: int
+    audit: Regret
     filled_window: int
     longest_tokens: int
     tokens: int
     full_tokens: float
 
 
-def result(problem: Problem, traces: Iterable[Trace], threshold_nats: float, plan: DeepConf, same: Same) -> Result:
-    """The result of a problem whose traces have all ended."""
+def result(
+    problem: Problem,
+    traces: Iterable[Trace],
+    threshold_nats: float,
+    plan: DeepConf,
+    same: Same,
+    rewards: Mapping[int, float] = NO_REWARDS,
+) -> Result:
+    """The result of a problem whose traces have all ended.
+
+    `rewards` holds what the verifier of the vote rule `reward:NAME` gave each voter, by the trace's index.
+    """
     ordered = sorted(traces, key=lambda trace: trace.index)
     voting = voters(ordered, threshold_nats)
-    whole = [trace for trace in ordered if trace.end in ("stop", "length") and trace.answer is not None]
-    ballots = [ballot(trace, plan) for trace in voting]
+    whole = answered(ordered)
+    right = right_answers(whole)
+    ballots = [ballot(trace, plan, rewards.get(trace.index)) for trace in voting]
     elected = outcome(plan.vote, ballots, same)
     majority = winner([Vote(trace.answer) for trace in whole if trace.answer is not None], same)
+    rules = dict.fromkeys([*rules_for(plan.confidence), plan.vote])
+    online = [t for t in ordered if t.phase == "online" and not audited(t.seed, plan.audit_frac)]
     warmup = [len(trace.token_ids) for trace in ordered if trace.phase == "warm-up"]
     lengths = [len(trace.token_ids) for trace in ordered]
+    complete = len(ordered) == plan.budget and all(trace.end in ("stop", "length") for trace in ordered)
     return Result(
         problem_id=problem.id,
         reference=problem.answer,
         answer=elected.answer,
-        correct=_correct(problem, elected.answer, whole),
+        correct=elected.answer in right if problem.answer is not None else None,
         weights=elected.weights,
         voters=elected.voters,
         majority=majority,
-        majority_correct=_correct(problem, majority, whole),
-        answers_by_rule={name: outcome(name, ballots, same).answer for name in rules_for(plan.confidence)},
+        majority_correct=majority in right if problem.answer is not None else None,
+        answers_by_rule={name: outcome(name, ballots, same).answer for name in rules},
         threshold_nats=threshold_nats if math.isfinite(threshold_nats) else None,
         traces=len(ordered),
         pruned=sum(trace.end == "pruned" for trace in ordered),
         aborted=sum(trace.end == "aborted" for trace in ordered),
+        unstarted=plan.budget - len(ordered),
+        to_prune=len(online),
+        inert=sum(bool(trace.token_ids) and not trace.judged_tokens for trace in online),
+        audit=regret(ordered, problem.answer is not None),
         filled_window=sum(length >= plan.window_tokens for length in lengths),
         longest_tokens=max(lengths),
         tokens=sum(lengths),
-        full_tokens=plan.budget * sum(warmup) / len(warmup),
+        full_tokens=sum(lengths) if complete else unpruned_tokens(plan.budget, warmup),
     )
 
 
-def voters(traces: Iterable[Trace], threshold_nats: float) -> list[Trace]:
+def answered(traces: Iterable[E]) -> list[E]:
+    """The traces that ended by themselves with an answer; not those that the audit alone let live."""
+    ended = (trace for trace in traces if trace.end in ("stop", "length") and trace.cut_tokens is None)
+    return [trace for trace in ended if trace.answer is not None]
+
+
+def voters(traces: Iterable[E], threshold_nats: float) -> list[E]:
     """The traces that vote, by index: they ended by themselves, have an answer, and score at least the threshold."""
-    whole = (trace for trace in traces if trace.end in ("stop", "length") and trace.answer is not None)
-    return sorted((t for t in whole if t.score_nats >= threshold_nats), key=lambda trace: trace.index)
+    return sorted((t for t in answered(traces) if t.score_nats >= threshold_nats), key=lambda trace: trace.index)
 
 
-def ballot(trace: Trace, plan: DeepConf) -> Ballot:
-    """A trace's answer with its trace confidences."""
+def ballot(trace: Trace, plan: DeepConf, reward: float | None = None) -> Ballot:
+    """A trace's ballot, with the reward of a verifier, if one was asked."""
     units = trace.confidence[plan.confidence]
+    return ballot_of(trace.answer or "", units, plan.window_tokens, plan.tail_tokens, reward)
+
+
+def ballot_of(answer: str, units: Units, window_tokens: int, tail_tokens: int, reward: float | None = None) -> Ballot:
+    """An answer with the trace confidences of the `units` [T] that led to it."""
     return Ballot(
-        answer=trace.answer or "",
+        answer=answer,
         mean=mean_confidence(units),
-        tail=tail_confidence(units, plan.tail_tokens),
-        bottom_window=bottom_window_confidence(units, plan.window_tokens),
-        lowest_window=lowest_window_confidence(units, plan.window_tokens),
+        tail=tail_confidence(units, tail_tokens),
+        bottom_window=bottom_window_confidence(units, window_tokens),
+        lowest_window=lowest_window_confidence(units, window_tokens),
+        reward=reward,
     )
 
 
 def outcome(rule: str, ballots: Sequence[Ballot], same: Same) -> Outcome:
     """What the vote rule called `rule` makes of the ballots."""
-    return VOTE_RULES[rule](ballots, same)
+    return vote_rule(rule)(ballots, same)
 
 
 def rules_for(confidence: str) -> list[str]:
-    """The vote rules that a confidence can weigh: log-probabilities ("sampled") are negative and weigh none."""
-    return ["majority"] if confidence == "sampled" else list(VOTE_RULES)
+    """The rules of `VOTE_RULES` that a confidence serves: one that may be negative can select, but weighs nothing."""
+    return list(VOTE_RULES if confidence in NEVER_NEGATIVE else ONE_VOTE_EACH)
 
 
 def check_vote(plan: DeepConf) -> None:
-    """Refuse a vote rule that does not exist, or that the confidence cannot weigh, before anything is generated."""
-    if plan.vote not in VOTE_RULES:
-        raise unknown_name("vote rule", plan.vote, VOTE_RULES)
-    if plan.vote not in rules_for(plan.confidence):
+    """Refuse a vote rule that does not exist or does not go with the rest, before anything is generated."""
+    vote_rule(plan.vote)
+    best_of_n = plan.vote.startswith(REWARD)
+    if best_of_n and plan.consensus is not None:
         raise ConfigError(
-            f"the confidence '{plan.confidence}' cannot weigh votes, as '{plan.vote}' does: it is never above 0",
-            known="majority",
-            fix="vote by majority, or set deepconf.confidence to top-k",
+            f"there is no consensus under the vote rule '{plan.vote}'",
+            known="the best of n is one trace, whatever share of the others agrees with it",
+            fix="leave out --consensus, or vote by majority",
         )
+    if not best_of_n and plan.vote not in rules_for(plan.confidence):
+        raise ConfigError(
+            f"the confidence '{plan.confidence}' cannot weigh votes, as '{plan.vote}' does: it may be negative",
+            known=f"{', '.join(ONE_VOTE_EACH)}; confidences that weigh: {listing(NEVER_NEGATIVE)}",
+            fix="vote by a rule of one vote each, or set deepconf.confidence to top-k",
+        )
+
+
+def confidences_to_store(plan: DeepConf, capabilities: Capabilities, engine: str) -> tuple[str, ...]:
+    """Those of each token: top-k and sampled where the engine called `engine` has them, and the plan's own.
+
+    Raises:
+        ConfigError: the engine does not compute the plan's.
+    """
+    known = capabilities.confidences
+    if plan.confidence not in known:
+        raise ConfigError(
+            f"engine '{engine}' computes no confidence '{plan.confidence}' (deepconf.confidence)",
+            known=listing(known),
+            fix="choose one of these, or another engine",
+        )
+    return tuple(name for name in dict.fromkeys(("top-k", "sampled", plan.confidence)) if name in known)
 
 
 def same_answer(verifier: Verifier) -> Same:
@@ -129,8 +221,12 @@ def extractor(verifier: Verifier) -> Callable[[str], str | None] | None:
     return getattr(verifier, "extract", None)
 
 
-def _correct(problem: Problem, answer: str | None, whole: Sequence[Trace]) -> bool | None:
-    """The verdict on the first trace that gave `answer`: classes are named after their first member."""
-    if problem.answer is None:
-        return None
-    return any(trace.correct for trace in whole if trace.answer == answer) if answer is not None else False
+def right_answers(whole: Iterable[Judged]) -> frozenset[str]:
+    """The answers that the verifier took for right. An elected answer is judged by the traces that gave it, since a
+    class of answers is named after its first member."""
+    return frozenset(trace.answer for trace in whole if trace.correct and trace.answer is not None)
+
+
+def unpruned_tokens(budget: int, warmup_tokens: Sequence[int]) -> float:
+    """What a budget of traces would cost unpruned, judged by the lengths of warm-up traces, which nothing cut."""
+    return budget * sum(warmup_tokens) / len(warmup_tokens)

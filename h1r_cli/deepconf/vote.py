@@ -1,7 +1,10 @@
-"""From the traces of one problem to one answer: the seven vote rules of DeepConf, with answers grouped by meaning.
+"""From the traces of one problem to one answer: DeepConf's vote rules and ours, with answers grouped by meaning.
 
-The rules are those of the authors' code (facebookresearch/deepconf, `compute_all_voting_results`), which groups
-votes by their exact string; here `same` says which answers are one.
+Seven rules are those of the authors' code (facebookresearch/deepconf, `compute_all_voting_results`), which groups
+votes by their exact string; here `same` says which answers are one. Their weights are confidences, so they need one
+that is never negative. Ours are `top10-...-majority`, where the surest tenth votes with one vote each, so that any
+confidence will do, and `reward:NAME`, the best of n by a verifier. Self-consistency (Wang et al. 2022, arXiv
+2203.11171) is `majority` with the pruner `never`.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from h1r_cli.deepconf.confidence import top_percentile
-from h1r_cli.errors import ConfigError
+from h1r_cli.deepconf.confidence import NEVER_NEGATIVE, top_percentile
+from h1r_cli.errors import ConfigError, listing, unknown_name
 from h1r_cli.types import Vote
 
 Same = Callable[[str, str], bool]
+
+REWARD = "reward:"  # what the name of a best-of-n rule begins with; the verifier follows, as in reward:math
 
 
 def group_answers(answers: Sequence[str], same: Same) -> list[int]:
@@ -80,7 +85,7 @@ class Ballot:
     """A voting trace: its answer, and its trace confidences in nats (see `confidence`).
 
     `tail` is the mean of the last tokens, `bottom_window` that of the least sure tenth of the windows,
-    `lowest_window` the least sure window.
+    `lowest_window` the least sure window; `reward` is what the verifier of `reward:NAME` gave, None without one.
     """
 
     answer: str
@@ -88,6 +93,7 @@ class Ballot:
     tail: float
     bottom_window: float
     lowest_window: float
+    reward: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +122,8 @@ def weighted(weight: Statistic) -> VoteRule:
         if min(weights, default=0.0) < 0:
             raise ConfigError(
                 f"a vote weighs {min(weights):.4g}",
-                known="weights are confidences of 0 nats or more, as 'top-k' gives them",
-                fix="vote by 'majority', or weight by the confidence 'top-k'",
+                known=f"weights are confidences that are never negative: {listing(NEVER_NEGATIVE)}",
+                fix="vote by a rule of one vote each, or weigh by the confidence 'top-k'",
             )
         answers = [ballot.answer for ballot in ballots]
         classes = group_answers(answers, same)
@@ -129,24 +135,49 @@ def weighted(weight: Statistic) -> VoteRule:
     return rule
 
 
-def filtered(statistic: Statistic, keep_frac: float) -> VoteRule:
-    """The top `keep_frac` of the traces by `statistic` vote, with `statistic` as weight.
+def filtered(statistic: Statistic, keep_frac: float, vote: VoteRule | None = None) -> VoteRule:
+    """The top `keep_frac` of the traces by `statistic` vote, by the rule `vote`; None: with `statistic` as weight.
 
     Kept is what reaches the percentile, as in the authors' code: at least one trace, and all that tie with it.
     """
-    vote = weighted(statistic)
+    decide = weighted(statistic) if vote is None else vote
 
     def rule(ballots: Sequence[Ballot], same: Same) -> Outcome:
         if not ballots:
-            return vote(ballots, same)
+            return decide(ballots, same)
         least = top_percentile([statistic(ballot) for ballot in ballots], keep_frac)
-        return vote([ballot for ballot in ballots if statistic(ballot) >= least], same)
+        return decide([ballot for ballot in ballots if statistic(ballot) >= least], same)
 
     return rule
 
 
+def best_of_n(ballots: Sequence[Ballot], same: Same) -> Outcome:
+    """The answer of the trace with the highest reward; of equals the surer by mean confidence, then the first seen.
+
+    An answer's weight is the highest reward among its traces. Every ballot has a reward.
+    """
+    answers = [ballot.answer for ballot in ballots]
+    best: dict[str, tuple[float, float]] = {}  # answer -> its best trace's reward and mean confidence
+    classes = group_answers(answers, same)
+    for index, ballot in zip(classes, ballots, strict=True):
+        if ballot.reward is None:
+            raise ValueError("best of n without rewards")
+        first, claim = answers[classes.index(index)], (ballot.reward, ballot.mean)
+        best[first] = max(best.get(first, claim), claim)
+    chosen = max(best, key=best.__getitem__, default=None)
+    return Outcome(chosen, len(ballots), {answer: reward for answer, (reward, _) in best.items()})
+
+
+_majority = weighted(lambda ballot: 1.0)
+
+ONE_VOTE_EACH: Mapping[str, VoteRule] = {
+    "majority": _majority,
+    "top10-mean-majority": filtered(lambda ballot: ballot.mean, 0.1, _majority),
+    "top10-tail-majority": filtered(lambda ballot: ballot.tail, 0.1, _majority),
+    "top10-bottom-window-majority": filtered(lambda ballot: ballot.bottom_window, 0.1, _majority),
+}
 VOTE_RULES: Mapping[str, VoteRule] = {
-    "majority": weighted(lambda ballot: 1.0),
+    **ONE_VOTE_EACH,
     "mean-confidence-weighted": weighted(lambda ballot: ballot.mean),
     "tail-confidence-weighted": weighted(lambda ballot: ballot.tail),
     "bottom-window-weighted": weighted(lambda ballot: ballot.bottom_window),
@@ -154,3 +185,16 @@ VOTE_RULES: Mapping[str, VoteRule] = {
     "top10-tail-filtered": filtered(lambda ballot: ballot.tail, 0.1),
     "top10-bottom-window-filtered": filtered(lambda ballot: ballot.bottom_window, 0.1),
 }
+
+
+def vote_rule(name: str) -> VoteRule:
+    """The rule of that name; `reward:NAME` is `best_of_n`, whose ballots hold the rewards already.
+
+    Raises:
+        PluginError: there is no such rule.
+    """
+    if name.startswith(REWARD):
+        return best_of_n
+    if name not in VOTE_RULES:
+        raise unknown_name("vote rule", name, [*VOTE_RULES, f"{REWARD}NAME"])
+    return VOTE_RULES[name]

@@ -49,6 +49,8 @@ def test_a_table_is_told_key_by_key_and_commands_that_agree_stand_together(h1r):
 
 def test_the_options_of_a_part_are_those_of_the_part_that_is_named(h1r):
     assert "pruner.window_tokens = " in h1r("config", "explain", "pruner").stdout
+    stable = h1r("config", "explain", "pruner.vote", "--set", "pruner.name=answer-stable").stdout
+    assert stable.startswith("pruner.vote = that of deepconf.vote  [deepconf]")
     without = h1r("config", "explain", "pruner", "--set", "pruner.name=never").stdout
     assert without.splitlines()[:2] == ['pruner.name = "never"  [deepconf]', "  set by --set pruner.name=never"]
     assert "pruner.window_tokens" not in without
@@ -67,8 +69,9 @@ def test_an_option_that_a_command_gives_to_a_part_names_the_setting_that_it_foll
         (
             ["deepconf.keep_fraction"],
             "error: no setting of any command is called 'deepconf.keep_fraction'\n"
-            "  known: deepconf.budget, deepconf.confidence, deepconf.confidence_top_k, deepconf.consensus, "
-            "deepconf.keep_frac, deepconf.tail_tokens, deepconf.vote, deepconf.warmup, deepconf.window_tokens\n"
+            "  known: deepconf.audit_frac, deepconf.budget, deepconf.confidence, deepconf.confidence_top_k, "
+            "deepconf.consensus, deepconf.keep_frac, deepconf.tail_tokens, deepconf.vote, deepconf.warmup, "
+            "deepconf.window_tokens\n"
             "  fix: did you mean 'deepconf.keep_frac'?\n",
         ),
         (

@@ -1,4 +1,4 @@
-"""The seven vote rules: by hand, by property, and on a recorded DeepConf run."""
+"""The vote rules: by hand, by property, and on a recorded DeepConf run."""
 
 import json
 from fractions import Fraction
@@ -8,8 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h1r_cli.deepconf.vote import VOTE_RULES, Ballot, consensus_frac, filtered, group_answers, tally, weighted, winner
-from h1r_cli.errors import ConfigError
+from h1r_cli.deepconf.vote import (
+    ONE_VOTE_EACH,
+    VOTE_RULES,
+    Ballot,
+    best_of_n,
+    consensus_frac,
+    filtered,
+    group_answers,
+    tally,
+    vote_rule,
+    weighted,
+    winner,
+)
+from h1r_cli.errors import ConfigError, PluginError
 from h1r_cli.types import Vote
 from h1r_plugins.rewards.math import math
 
@@ -17,6 +29,10 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "golden/deepconf_vote.json").re
 BRUMO = Path(__file__).parents[2] / "../shared/data/replay/brumo_budget64.jsonl"
 each_property = settings(derandomize=True, deadline=None)
 ballots = st.builds(Ballot, st.sampled_from("abc"), *[st.integers(0, 20).map(float)] * 4)
+log_probabilities = st.builds(Ballot, st.sampled_from("abc"), *[st.integers(-20, 0).map(float)] * 4)
+rewarded = st.builds(
+    Ballot, st.sampled_from("abc"), *[st.integers(-5, 5).map(float)] * 4, st.integers(-1, 1).map(float)
+)
 
 
 def equal(a, b):
@@ -82,6 +98,9 @@ def test_each_rule_reads_its_own_statistic():
     ]
     assert {name: rule(votes, equal).answer for name, rule in VOTE_RULES.items()} == {
         "majority": "a",
+        "top10-mean-majority": "b",
+        "top10-tail-majority": "c",
+        "top10-bottom-window-majority": "d",
         "mean-confidence-weighted": "b",
         "tail-confidence-weighted": "c",
         "bottom-window-weighted": "d",
@@ -113,6 +132,58 @@ def test_the_top_tenth_of_sixteen_is_two_traces():
     ]
     outcome = VOTE_RULES["top10-tail-filtered"](votes, equal)
     assert (outcome.answer, outcome.voters, outcome.weights) == ("b", 2, {"b": 29.0})
+
+
+def test_of_the_surest_tenth_each_has_one_vote_whatever_the_sign_of_its_confidence():
+    # 21 ballots: index 0.9 * 20 = 18, so the three surest: b at -1 and c twice at -2 and -3
+    votes = [Ballot("a", -9.0 - i, 0, 0, 0) for i in range(18)]
+    votes += [Ballot("b", -1.0, 0, 0, 0), Ballot("c", -2.0, 0, 0, 0), Ballot("c", -3.0, 0, 0, 0)]
+    outcome = VOTE_RULES["top10-mean-majority"](votes, equal)
+    assert (outcome.answer, outcome.voters, outcome.weights) == ("c", 3, {"b": 1.0, "c": 2.0})
+
+
+@given(st.lists(log_probabilities, min_size=1, max_size=30), st.sampled_from(sorted(ONE_VOTE_EACH)))
+@each_property
+def test_a_rule_of_one_vote_each_counts_heads_under_any_confidence(votes, name):
+    outcome = VOTE_RULES[name](votes, equal)
+    assert sum(outcome.weights.values()) == outcome.voters >= 1
+    assert outcome.weights[outcome.answer] == max(outcome.weights.values())
+    raised = [Ballot(b.answer, b.mean + 99, b.tail + 99, b.bottom_window + 99, b.lowest_window + 99) for b in votes]
+    assert VOTE_RULES[name](raised, equal) == outcome
+
+
+def test_the_best_of_n_is_the_best_trace_whatever_the_others_say():
+    votes = [Ballot("a", 9, 0, 0, 0, 0.5), Ballot("a", 9, 0, 0, 0, 0.5), Ballot("b", 1, 0, 0, 0, 0.75)]
+    outcome = vote_rule("reward:anything")(votes, equal)
+    assert (outcome.answer, outcome.voters, outcome.weights) == ("b", 3, {"a": 0.5, "b": 0.75})
+
+
+def test_equal_rewards_go_to_the_surer_trace_then_to_the_first():
+    a, b = Ballot("a", 1, 0, 0, 0, -1.0), Ballot("b", 2, 0, 0, 0, -1.0)
+    assert best_of_n([a, b], equal).answer == "b"
+    assert best_of_n([a, Ballot("b", 1, 0, 0, 0, -1.0)], equal).answer == "a"
+    # the surest of all has a lower reward: its sureness does not help its answer's better trace
+    assert best_of_n([Ballot("a", 9, 0, 0, 0, -2.0), a, b], equal).answer == "b"
+
+
+@given(st.lists(rewarded, min_size=1, max_size=20))
+@each_property
+def test_the_best_of_n_is_what_sorting_the_traces_gives(votes):
+    best = sorted(votes, key=lambda ballot: (-ballot.reward, -ballot.mean))  # stable: of equals the first
+    outcome = best_of_n(votes, equal)
+    leaders = {b.answer for b in votes if (b.reward, b.mean) == (best[0].reward, best[0].mean)}
+    assert outcome.answer == next(b.answer for b in votes if b.answer in leaders)
+    assert outcome.weights[outcome.answer] == best[0].reward == max(outcome.weights.values())
+
+
+def test_the_best_of_n_is_named_after_the_first_of_its_class():
+    votes = [Ballot("0.5", 0, 0, 0, 0, 0.0), Ballot("1/2", 0, 0, 0, 0, 1.0)]
+    assert best_of_n(votes, same_number).answer == "0.5"
+
+
+def test_a_rule_that_does_not_exist_is_named_with_the_nearest():
+    with pytest.raises(PluginError, match="did you mean 'majority'"):
+        vote_rule("mayority")
 
 
 def test_log_probabilities_are_no_weights():
