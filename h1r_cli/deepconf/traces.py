@@ -85,7 +85,7 @@ class Store:
 
     def read(self) -> Iterator[Trace]:
         """The traces on disk, in the order in which they ended."""
-        for path in self._files():
+        for path in stored_files(self.directory):
             yield from read_traces(path)
 
     def finish(self) -> Path:
@@ -93,7 +93,7 @@ class Store:
         import pyarrow.parquet as pq
 
         self.flush()
-        files = self._files()
+        files = stored_files(self.directory)
         if files == [self.path]:
             return self.path
         aside = self.path.with_suffix(".aside")
@@ -106,9 +106,11 @@ class Store:
         (self.directory / "traces.parts").rmdir()
         return self.path
 
-    def _files(self) -> list[Path]:
-        parts = sorted((self.directory / "traces.parts").glob("*.parquet"))
-        return [self.path, *parts] if self.path.exists() else parts
+
+def stored_files(directory: Path) -> list[Path]:
+    """The Parquet files with the traces of a run directory, in the order in which they were written."""
+    whole, parts = directory / "traces.parquet", sorted((directory / "traces.parts").glob("*.parquet"))
+    return [whole, *parts] if whole.exists() else parts
 
 
 def read_traces(path: Path) -> Iterator[Trace]:

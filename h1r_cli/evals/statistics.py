@@ -83,6 +83,22 @@ def wilson(p: float, n: float, z: float) -> tuple[float, float]:
     return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)
 
 
+def central_range(values: Sequence[float], coverage: float = 0.95) -> tuple[float, float]:
+    """The range that holds the middle `coverage` of the values: their (1 - coverage) / 2 and (1 + coverage) / 2
+    quantiles, interpolated linearly as numpy's default does.
+
+    Of resamples of one pool it tells how far the luck of the draw goes, and nothing about other problems.
+    """
+    ordered = sorted(values)
+
+    def quantile(share: float) -> float:
+        place = share * (len(ordered) - 1)
+        low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
+        return low + (high - low) * (place - math.floor(place))
+
+    return quantile((1 - coverage) / 2), quantile((1 + coverage) / 2)
+
+
 @lru_cache(maxsize=64)
 def student_t(df: int, coverage: float) -> float:
     """The t with P(|T| <= t) = `coverage` for Student's distribution of `df` >= 1 degrees of freedom."""

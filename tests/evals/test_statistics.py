@@ -4,11 +4,12 @@ import math
 import random
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h1r_cli.evals.statistics import Estimate, clustered_interval, pass_at_k, student_t, wilson
+from h1r_cli.evals.statistics import Estimate, central_range, clustered_interval, pass_at_k, student_t, wilson
 
 each_property = settings(derandomize=True, deadline=None)
 shares = st.lists(st.integers(0, 8).map(lambda right: right / 8), min_size=2, max_size=40)
@@ -141,3 +142,19 @@ def test_the_truth_is_inside_about_as_often_as_promised(problems, draws, alpha, 
 def test_ten_problems_that_are_nearly_all_right_are_promised_too_much():
     # the weakness that the docstring owns: 87 %
     assert 0.83 <= share_inside(10, 16, 1, 0.1) <= 0.91
+
+
+# --- the spread of resamples
+
+
+def test_the_central_range_by_hand():
+    # 41 values 0 1 ... 40: the 2.5 % quantile is the second, the 97.5 % quantile the last but one
+    assert central_range(list(range(40, -1, -1))) == pytest.approx((1.0, 39.0))
+    assert central_range([3.0]) == (3.0, 3.0)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.floats(0.01, 1.0))
+@each_property
+def test_the_central_range_lies_between_numpys_quantiles(values, coverage):
+    theirs = np.quantile(values, [(1 - coverage) / 2, (1 + coverage) / 2])
+    assert central_range(values, coverage) == pytest.approx(tuple(theirs), abs=1e-6)
