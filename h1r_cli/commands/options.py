@@ -62,12 +62,13 @@ def prompts(command: Command) -> Command:
 
 
 def sampling(command: Command) -> Command:
-    """--temperature, --top-p, --max-tokens, --seed: how tokens are drawn."""
+    """--engine, --temperature, --top-p, --max-tokens, --seed: what draws tokens, and how."""
     for option in (
         click.option("--seed", type=click.IntRange(0), help="Every random stream follows from it.  [default: 0]"),
         click.option("--max-tokens", type=click.IntRange(1), help="Longest completion."),
         click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Nucleus; 1 is off."),
         click.option("--temperature", type=click.FloatRange(0), help="0 takes the likeliest token."),
+        click.option("--engine", metavar="NAME[:key=value,...]", help="What generates.  [default: the profile's]"),
     ):
         command = option(command)
     return command
@@ -117,7 +118,8 @@ def resolve(
     from h1r_cli import config
     from h1r_cli.build import model_directory
 
-    own = {key: given.get(flag) for flag, key in SAMPLING_FLAGS.items()} | {"seed": given.get("seed"), **flags}
+    own = {key: given.get(flag) for flag, key in SAMPLING_FLAGS.items()}
+    own |= {"seed": given.get("seed"), "engine": part(given.get("engine")), **flags}
     layers = [profile_layer(registry, given["profile"])]
     if given["config_file"] is not None:
         layers.append(recipe_layer(given["config_file"]))
