@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,10 @@ def sampler(registry: Registry, settings: SampledSettings) -> Sampler:
     from h1r_cli.model.tokenizer import load_tokenizer
 
     model = model_directory(registry, settings.model)
-    given = {"model": model, "device": local_device(settings), "ssm": settings.kernels.ssm}
+    devices = settings.hardware.devices_per_node
+    spreads = "devices" in signature(registry.find("h1r_engines", settings.engine.name)).parameters
+    device = local_device(settings, devices if spreads else 1)
+    given = {"model": model, "device": device, "devices": devices, "ssm": settings.kernels.ssm}
     engine = build(registry, "h1r_engines", settings.engine.name, settings.engine.options, given, "[engine]")
     tokenizer = load_tokenizer(model)
     return Sampler(engine, lambda problem: tokenizer.prompt_ids(problem, settings.system_prompt), tokenizer.decode)

@@ -1,4 +1,4 @@
-"""The one process and the one device of a run that is started by hand."""
+"""The one process of a run that is started by hand, and its device."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from h1r_cli.errors import ConfigError
 from h1r_cli.settings import RunSettings
 
 
-def local_device(settings: RunSettings) -> str:
-    """The torch device of this process ("cpu" or "cuda"); sets the number of threads.
+def local_device(settings: RunSettings, devices: int = 1) -> str:
+    """The kind of device of this process ("cpu" or "cuda"); sets the number of threads.
+
+    Args:
+        devices: how many the run can use: an engine with processes of its own may take all of this machine's.
 
     Raises:
-        ConfigError: the profile asks for more than one device, or for one that this machine does not have.
+        ConfigError: the profile asks for more devices, or for one that this machine does not have.
     """
     import torch
 
     hardware = settings.hardware
     wanted = hardware.nodes * hardware.devices_per_node
-    if wanted > 1:
+    if wanted > devices:
         raise ConfigError(
-            f"the profile asks for {wanted} devices, and this version runs on one",
+            f"the profile asks for {wanted} devices, and this run can use {devices}",
             fix="use --profile h100x1, h200x1 or cpu",
         )
     if hardware.device == "cuda" and not torch.cuda.is_available():
