@@ -182,7 +182,8 @@ class Tokens:
     """A chunk of one request's completion, in order.
 
     `behaviour_logprobs` [T] are those of the distribution that was sampled (after temperature, top-k, top-p), NaN
-    where an engine cannot know them; `confidence[name]` [T] come from the raw logits, in units of 2^-16 nat. `version` is that of the weights.
+    where an engine cannot know them; `confidence[name]` [T] come from the raw logits, in units of 2^-16 nat.
+    `version` is that of the weights.
     """
 
     request_id: str

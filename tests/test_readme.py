@@ -1,4 +1,7 @@
-"""The README is true: each `$ h1r ...` in it runs and prints what is shown, but for numbers and verdicts."""
+"""The README is true: each `$ h1r ...` in it runs and prints what is shown, but for numbers and verdicts.
+
+Commands of one block run one after the other in one directory.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```console\n\$ (h1r .*?)\n(.*?)```", README, flags=re.DOTALL)
+BLOCKS = [
+    re.findall(r"^\$ (h1r .*?)\n(.*?)(?=^\$ |\Z)", block, flags=re.DOTALL | re.MULTILINE)
+    for block in re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
+]
 
 
 def masked(text: str) -> list[str]:
@@ -27,27 +33,29 @@ def masked(text: str) -> list[str]:
     return sorted(re.sub(r"\s+", " ", line).strip() for line in text.splitlines() if line.strip())
 
 
-@pytest.mark.parametrize(("command", "shown"), BLOCKS, ids=[command for command, _ in BLOCKS])
-def test_the_readme_shows_what_is_printed(command, shown, tmp_path):
+@pytest.mark.parametrize("block", BLOCKS, ids=[block[-1][0] for block in BLOCKS])
+def test_the_readme_shows_what_is_printed(block, tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    done = subprocess.run(
-        [sys.executable, "-m", "h1r_cli", *shlex.split(command)[1:]],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "COLUMNS": "80"},
-    )
-    assert done.returncode == (2 if shown.startswith("error: ") else 0), done.stderr
-    printed = masked(done.stdout + "".join(re.findall(r"^(?:error: .*|  known: .*|  fix: .*)\n", done.stderr, re.M)))
-    for line in masked(shown):
-        if line != "...":
-            assert line in printed
+    for command, shown in block:
+        done = subprocess.run(
+            [sys.executable, "-m", "h1r_cli", *shlex.split(command)[1:]],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "80"},
+        )
+        assert done.returncode == (2 if shown.startswith("error: ") else 0), done.stderr
+        errors = re.findall(r"^(?:error: .*|  known: .*|  fix: .*)\n", done.stderr, re.M)
+        printed = masked(done.stdout + "".join(errors))
+        for line in masked(shown):
+            if line != "...":
+                assert line in printed
 
 
 def test_the_readme_shows_every_command():
     from h1r_cli.registry import load
 
-    shown = {command.split()[1] for command, _ in BLOCKS}
+    shown = {command.split()[1] for block in BLOCKS for command, _ in block}
     assert shown >= set(load().names("h1r_commands")) - {"train-sft"}
     assert "h1r train-sft --config nano --profile cpu" in README
 
