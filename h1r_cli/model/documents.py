@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 import torch
@@ -96,8 +97,9 @@ class Documents:
         """
         kept = (seq_idx.flatten() >= 0).nonzero()[:, 0]  # [N]
         names = torch.stack([kept // seq_idx.shape[1], seq_idx.flatten()[kept]])  # row and number
-        _, lengths = torch.unique_consecutive(names, dim=1, return_counts=True)
-        return cls.from_lengths(lengths.tolist(), seq_idx.device), kept
+        changes = (names[:, 1:] != names[:, :-1]).any(0).nonzero()[:, 0] + 1
+        bounds = [0, *changes.tolist(), len(kept)]
+        return cls.from_lengths([end - start for start, end in pairwise(bounds)], seq_idx.device), kept
 
     @classmethod
     def from_attention_mask(cls, mask: Tensor) -> tuple[Self, Tensor]:

@@ -21,6 +21,8 @@ from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.documents import Documents
 from h1r_cli.model.kernels import REFERENCE, Kernels, SSMKernel, ssm_kernel
 from h1r_cli.model.mamba import Mixer
+from h1r_cli.model.multiplier import scaled
+from h1r_cli.model.norm import RMSNorm
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +49,6 @@ class PromptState:
     ssm: Tensor  # [layers, H, P, S] float32
 
 
-class RMSNorm(nn.Module):
-    """Root-mean-square norm, computed in float32."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., D] -> [..., D]."""
-        return self.weight * F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(x.dtype)
-
-
 class MLP(nn.Module):
     """down(up(x) * silu(gate(x) * m_gate)) * m_down."""
 
@@ -73,9 +62,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, D] -> [N, D]."""
-        gated = self.up_proj(x) * F.silu(self.gate_proj(x) * self.gate_multiplier)
-        down: Tensor = self.down_proj(gated) * self.down_multiplier
-        return down
+        gated = self.up_proj(x) * F.silu(scaled(self.gate_proj(x), self.gate_multiplier))
+        return scaled(self.down_proj(gated), self.down_multiplier)
 
 
 class Layer(nn.Module):
@@ -97,8 +85,8 @@ class Layer(nn.Module):
         c = self.config
         h = self.input_layernorm(x)
         mixed, conv_in, ssm = self.mamba(h, documents, kernel)
-        attended, keys, values = self.self_attn(h * c.attention_in_multiplier, documents, cos, sin)
-        x = x + (mixed * c.ssm_out_multiplier + attended * c.attention_out_multiplier)
+        attended, keys, values = self.self_attn(scaled(h, c.attention_in_multiplier), documents, cos, sin)
+        x = x + (scaled(mixed, c.ssm_out_multiplier) + scaled(attended, c.attention_out_multiplier))
         return x + self.feed_forward(self.pre_ff_layernorm(x)), LayerTrace(keys, values, conv_in, ssm)
 
 
@@ -116,7 +104,7 @@ class Backbone(nn.Module):
         self, token_ids: Tensor, documents: Documents, kernel: SSMKernel, traces: list[LayerTrace] | None = None
     ) -> Tensor:
         """[N] -> [N, D], after the final norm; appends each layer's trace to `traces`."""
-        x = self.embed_tokens(token_ids) * self.config.embedding_multiplier
+        x = scaled(self.embed_tokens(token_ids), self.config.embedding_multiplier)
         cos, sin = rotary_angles(self.config, documents.positions, x.dtype)
         for layer in self.layers:
             x, trace = layer(x, documents, cos, sin, kernel)
@@ -149,8 +137,7 @@ class FalconH1ForCausalLM(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] as `hidden` gives it -> [..., V]."""
-        scaled: Tensor = self.lm_head(hidden) * self.config.lm_head_multiplier
-        return scaled
+        return scaled(self.lm_head(hidden), self.config.lm_head_multiplier)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, seq_idx: Tensor | None = None
@@ -171,8 +158,9 @@ class FalconH1ForCausalLM(nn.Module):
             grid = grid.masked_fill(attention_mask == 0, -1)
         documents, kept = Documents.from_grid(grid)
         found = self.logits(self.hidden(input_ids.flatten()[kept], documents))
-        logits = found.new_zeros(input_ids.numel(), self.config.vocab_size).index_copy(0, kept, found)
-        return logits.view(*input_ids.shape, -1)
+        if len(kept) < input_ids.numel():
+            found = found.new_zeros(input_ids.numel(), self.config.vocab_size).index_copy(0, kept, found)
+        return found.view(*input_ids.shape, -1)
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, list[PromptState]]:

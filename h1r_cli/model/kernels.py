@@ -75,7 +75,7 @@ def describe(device: torch.device, asked: Kernels) -> dict[str, str]:
 
 
 def cuda_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
-    """`mamba.ssd_scan` by mamba_ssm's Triton kernel: the same arguments, the same result.
+    """`scan.ssd_scan` by mamba_ssm's Triton kernel: the same arguments, the same result.
 
     Written from mamba_ssm 2.3's source; it has not been run on a GPU.
     """
@@ -86,7 +86,7 @@ def cuda_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor,
 
 
 def cuda_causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, seq_idx: Tensor) -> Tensor:
-    """SiLU of `mamba.causal_conv` by causal_conv1d's kernel.
+    """SiLU of `conv.causal_conv` by causal_conv1d's kernel.
 
     Written from causal_conv1d 1.5's source; it has not been run on a GPU.
 

@@ -8,8 +8,9 @@ import torch
 from falcon_pairs import off
 
 from h1r_cli.errors import ConfigError, MissingExtraError
+from h1r_cli.model.conv import causal_conv
 from h1r_cli.model.kernels import Kernels, cuda_causal_conv, cuda_scan, describe, ssm_kernel
-from h1r_cli.model.mamba import causal_conv, ssd_scan
+from h1r_cli.model.scan import ssd_scan
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 absent = importlib.util.find_spec("mamba_ssm") is None

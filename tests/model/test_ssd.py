@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h1r_cli.model.mamba import causal_conv, ssd_scan
+from h1r_cli.model.conv import causal_conv
+from h1r_cli.model.scan import ssd_scan
 
 examples = settings(max_examples=25, deadline=None, derandomize=True)
 
