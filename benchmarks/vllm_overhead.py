@@ -1,11 +1,12 @@
 """What our sampling, confidences and window cost inside vLLM, against vLLM's plain sampling and 20 log-probabilities.
 
-    python benchmarks/vllm_overhead.py [--pairs 8] [--batch 32] [--tokens 272] [--window 256] [--top-p 1.0]
+    python benchmarks/vllm_overhead.py [--pairs 8] [--batch 32] [--tokens 272] [--window 256] [--wire-tokens 8]
 
 A Falcon-H1 of 106 M parameters with random weights. Two engines are up at once and take turns: plain vLLM, without
 and with 20 log-probabilities a token; and ours, with top-k and sampled confidences recorded and a window rule that
-watches every token and cuts nothing. Printed is tokens/s and, of each round, what ours and the log-probabilities lose
-against plain: the median with the interval of the median (exact, by order statistics).
+watches every token and cuts nothing (a token costs the same before the window is full). Printed is tokens/s and, of
+each pair, what ours and the log-probabilities lose against plain: the median with its interval (exact, by order
+statistics). The log-probabilities take a few tokens only, and are held against plain runs of as many.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import math
 import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -60,12 +60,12 @@ def plain(pipe: Connection, model: str, asked: argparse.Namespace) -> None:
     pipe.send("ready")
     while True:
         try:
-            logprobs = pipe.recv()
+            logprobs, tokens = pipe.recv()
         except EOFError:
             return
         params = [
             SamplingParams(
-                temperature=1.0, top_p=asked.top_p, max_tokens=asked.tokens, ignore_eos=True, detokenize=False,
+                temperature=1.0, top_p=asked.top_p, max_tokens=tokens, ignore_eos=True, detokenize=False,
                 logprobs=logprobs,
             )
             for _ in range(asked.batch)
@@ -108,8 +108,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=272)
     parser.add_argument("--window", type=int, default=256)
+    parser.add_argument("--wire-tokens", type=int, default=8)
     parser.add_argument("--top-p", type=float, default=1.0)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         print(f"{make_model(Path(folder)):,} parameters, {asked}")
@@ -126,32 +127,40 @@ def measure(model: Path, asked: argparse.Namespace) -> None:
     theirs.close()
     pipe.recv()
 
-    def peers(logprobs: int | None) -> Callable[[], float]:
+    def peers(logprobs: int | None, tokens: int) -> Callable[[], float]:
         def run() -> float:
-            pipe.send(logprobs)
+            pipe.send((logprobs, tokens))
             return float(pipe.recv())
 
         return run
 
     with vllm_engine(model=model, dtype=asked.dtype, slots=asked.batch, max_model_len=1024, eager=True) as engine:
-        runs = {"plain": peers(None), "ours": lambda: ours(engine, asked), "20 log-probabilities": peers(20)}
-        found: dict[str, list[float]] = {name: [] for name in runs}
-        for round_number in range(asked.pairs + 1):  # the first does not count
-            for name, run in runs.items():
-                seconds = run()
-                if round_number:
-                    found[name].append(seconds)
-            print(f"round {round_number}", {name: values[-1:] for name, values in found.items()}, file=sys.stderr)
+        pairs = (
+            ("ours", asked.tokens, peers(None, asked.tokens), lambda: ours(engine, asked)),
+            ("20 log-probabilities", asked.wire_tokens, peers(None, asked.wire_tokens), peers(20, asked.wire_tokens)),
+        )
+        for name, tokens, base, run in pairs:
+            alternate(name, asked.batch * tokens, base, run, asked.pairs)
     pipe.close()
     peer.join()
-    for name, seconds in found.items():
-        rate = asked.batch * asked.tokens / statistics.median(seconds)
-        lost = [100 * (1 - base / mine) for base, mine in zip(found["plain"], seconds, strict=True)]
-        low, high, level = interval_of_median(lost)
-        print(
-            f"{name:22}{rate:8.0f} tokens/s   loses {statistics.median(lost):5.1f} % "
-            f"({low:.1f} to {high:.1f}, {100 * level:.0f} %)"
-        )
+
+
+def alternate(name: str, tokens: int, base: Callable[[], float], run: Callable[[], float], pairs: int) -> None:
+    """Take turns, after one run each that does not count; print both rates and the loss."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for number in range(pairs + 1):
+        for found, one in zip(seconds, (base, run), strict=True):
+            took = one()
+            if number:
+                found.append(took)
+    lost = [100 * (1 - before / after) for before, after in zip(*seconds, strict=True)]
+    low, high, level = interval_of_median(lost)
+    rates = [tokens / statistics.median(found) for found in seconds]
+    print(
+        f"plain {rates[0]:7.1f} tokens/s, {name} {rates[1]:7.1f}: loses {statistics.median(lost):.1f} % "
+        f"({low:.1f} to {high:.1f}, {100 * level:.0f} %), {pairs} pairs",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
