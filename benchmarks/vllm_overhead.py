@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=272)
     parser.add_argument("--window", type=int, default=256)
-    parser.add_argument("--wire-tokens", type=int, default=8)
+    parser.add_argument("--wire-tokens", type=int, default=64)
     parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     asked = parser.parse_args()

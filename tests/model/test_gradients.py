@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from h1r_cli.model.attention import rotate
 from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.conv import causal_conv
 from h1r_cli.model.norm import rms_norm
@@ -68,20 +67,6 @@ def test_the_norm_is_that_of_torch_in_value_and_dtype(dtype):
     ours = rms_norm(x, weight, 1e-5)
     assert ours.dtype == dtype
     torch.testing.assert_close(ours, expected)
-
-
-@examples
-@given(st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.integers(0, 99))
-def test_of_turning_by_positions(count, heads, half, seed):
-    angles = leaf(seed, count, half).detach()
-    assert gradcheck(rotate, (leaf(seed + 1, count, heads, 2 * half), angles.cos(), angles.sin()))
-
-
-def test_turning_leaves_lengths_and_turns_pairs():
-    # (1, 0) by 90 degrees is (0, 1); (0, 1) is (-1, 0)
-    x = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
-    quarter = torch.tensor([[torch.pi / 2]] * 2)
-    torch.testing.assert_close(rotate(x, quarter.cos(), quarter.sin()), torch.tensor([[[0.0, 1.0]], [[-1.0, 0.0]]]))
 
 
 def test_in_mixed_precision_gradients_are_those_of_full_precision_up_to_its_rounding():

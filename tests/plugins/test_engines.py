@@ -13,6 +13,7 @@ from h1r_cli.model.weights import read_weights
 from h1r_cli.types import Finished, Request, Sampling, Tokens
 from h1r_plugins.engines.torch_engine import torch_engine
 from h1r_plugins.engines.transformers_engine import transformers_engine
+from h1r_plugins.engines.vllm.engine import environment, vllm_engine
 
 ENGINES = {"torch": torch_engine, "transformers": transformers_engine}
 PROMPTS = [(5, 6, 7), (9,), tuple(range(20, 57)), (5, 6, 8)]
@@ -274,3 +275,16 @@ def test_another_architecture_is_refused_with_the_engine_that_runs_it(tmp_path, 
         pass
     with transformers_engine(model=tmp_path) as engine:
         assert len(run(engine, [request("a", PROMPTS[0])])["a"].ids) == FREE.max_tokens
+
+
+def test_replicas_of_vllm_that_do_not_fit_on_the_devices_are_refused_before_anything_starts(tiny):
+    with pytest.raises(ConfigError, match="4 replicas of 2 devices do not fit on 4"):
+        vllm_engine(model=tiny, device="cuda", devices=4, tensor_parallel=2, replicas=4)
+    with pytest.raises(ConfigError, match="1 replicas of 2 devices do not fit on 1"):
+        vllm_engine(model=tiny, device="cuda", devices=1, tensor_parallel=2)
+
+
+def test_each_process_of_vllm_sees_its_own_devices():
+    seen = [environment("cuda", number, 2, 1.0)["CUDA_VISIBLE_DEVICES"] for number in range(4)]
+    assert seen == ["0,1", "2,3", "4,5", "6,7"]
+    assert environment("cpu", 0, 1, 2.5)["VLLM_CPU_KVCACHE_SPACE"] == "2.5"
