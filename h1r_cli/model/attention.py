@@ -5,12 +5,9 @@ Axis letters: N tokens of the flat row, B documents, L tokens of a document, H h
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.documents import Documents
@@ -67,28 +64,6 @@ def rotary_angles(config: FalconH1Config, positions: Tensor, dtype: torch.dtype)
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn the pairs (i, i + E/2) of each head of x [N, H, E] by the angles [N, E/2]."""
-    turned: Tensor = _Rotate.apply(x, cos[:, None], sin[:, None])  # type: ignore[no-untyped-call]
-    return turned
-
-
-class _Rotate(torch.autograd.Function):
-    """Keeps the angles alone, and turns the gradient back by them."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _turned(grad, cos, -sin), None, None
-
-
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    turned = torch.empty_like(x, memory_format=torch.contiguous_format)
-    (first, second), (real, imaginary) = x.chunk(2, -1), turned.chunk(2, -1)
-    torch.mul(first, cos, out=real).addcmul_(second, sin, value=-1)
-    torch.mul(second, cos, out=imaginary).addcmul_(first, sin)
-    return turned
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = cos[:, None], sin[:, None]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
