@@ -99,7 +99,7 @@ def test_a_source_of_conversations_is_no_source_of_prompts(h1r):
 def test_hardware_that_is_not_here_is_an_error_with_a_way_out(h1r, prompts):
     done = h1r("generate", str(prompts), "--model", "h1r-nano", "--profile", "h100x256", status=2)
     assert done.stderr == (
-        "error: the profile asks for 256 devices, and this version runs on one\n"
+        "error: the profile asks for 256 devices, and this run can use 8\n"
         "  fix: use --profile h100x1, h200x1 or cpu\n"
     )
 
