@@ -5,22 +5,19 @@ DeepConf's online rule (Fu et al. 2025, Algorithm 2), which Falcon-H1R uses with
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from h1r_cli import hookimpl
-from h1r_cli.deepconf.confidence import lowest_window_score_units, window_levels
+from h1r_cli.deepconf.confidence import lowest_window_score_units, threshold_units, window_levels
 from h1r_cli.errors import ConfigError
 from h1r_cli.types import UNITS_PER_NAT, PruningPolicy, WindowRule
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-ALL_FALL = 1 << 62  # more than any window sums to
 
 
 def lowest_window(*, window_tokens: int = 2048) -> PruningPolicy:
@@ -55,9 +52,7 @@ class LowestWindow:
 
     def rule(self, threshold_nats: float, /) -> WindowRule:
         """The same for an engine to run; a threshold between two units counts as the upper one."""
-        if threshold_nats == math.inf:
-            return WindowRule(self.window_tokens, ALL_FALL)
-        return WindowRule(self.window_tokens, math.ceil(threshold_nats * UNITS_PER_NAT) * self.window_tokens)
+        return WindowRule(self.window_tokens, threshold_units(threshold_nats) * self.window_tokens)
 
 
 @dataclass(slots=True)
