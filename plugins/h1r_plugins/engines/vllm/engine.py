@@ -141,6 +141,9 @@ class VllmEngine:
         for replica in self.replicas:
             replica.stop()
         self.replicas.clear()
+        logs = Path(self._options[0].log).parent
+        if logs.is_dir() and not any(logs.iterdir()):  # the log of a process that failed is kept
+            logs.rmdir()
         for held in (self._owner, self._judges, self._outbox):
             held.clear()
         if self._loaded is not None:
