@@ -148,6 +148,23 @@ class DeepConfSettings(SampledSettings):
         return self
 
 
+class Scoring(Table):
+    """The pool of processes that verify; all of it our choice."""
+
+    workers: int = Field(0, ge=0, description="processes that verify; 0: one for each core")
+    deadline_s: float = Field(60.0, gt=0.0, description="a verdict that takes longer is none: its process is killed")
+    memory_gib: float = Field(4.0, gt=0.0, description="resident memory beyond which a process is killed")
+    watchdog_s: float = Field(
+        30.0, gt=0.0, description="without a verdict, after which it is said what is waited for"
+    )
+
+
+class VerifySettings(RunSettings):
+    reward: Part = Field(Part(name="math"), description="verifier of the recorded completions")
+    against: str | None = Field(None, description="another verifier as NAME:key=value, or a .jsonl file of verdicts")
+    scoring: Scoring = Scoring()
+
+
 # --- training -----------------------------------------------------------------------------------------------
 
 
@@ -192,4 +209,5 @@ COMMANDS: dict[str, type[RunSettings]] = {
     "eval": EvalSettings,
     "generate": GenerateSettings,
     "train-sft": TrainSftSettings,
+    "verify": VerifySettings,
 }

@@ -38,6 +38,8 @@ LAYERS = {
     "h1r_cli.generation": 4,
     "h1r_cli.launch.*": 4,
     "h1r_cli.report.*": 4,
+    "h1r_cli.rewards.*": 4,
+    "h1r_cli.rewards.worker": 6,  # rebuilds a verifier by its name
     "h1r_cli.registry": 5,
     "h1r_cli.build": 5,
     "h1r_cli.commands.*": 6,

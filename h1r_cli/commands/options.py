@@ -23,11 +23,20 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 
-def layered(command: Command) -> Command:
-    """--model, --profile, --config, --set: where settings come from."""
+def configured(command: Command) -> Command:
+    """--config, --set: where the settings of a command that runs no model come from."""
     for option in (
         click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set one key; may be repeated."),
         click.option("--config", "config_file", metavar="NAME|FILE", help="A recipe by name, or a TOML file."),
+    ):
+        command = option(command)
+    return command
+
+
+def layered(command: Command) -> Command:
+    """--model, --profile, --config, --set: where settings come from."""
+    command = configured(command)
+    for option in (
         click.option("--profile", metavar="NAME|FILE", default="cpu", show_default=True, help="The hardware."),
         click.option("--model", metavar="NAME|DIR", help="A directory, a plugin's model, or a name on the hub."),
     ):
@@ -111,7 +120,7 @@ def resolve(
     """The settings of one command: the model's h1r.toml, profile, --config, --set, then the command's own flags.
 
     Args:
-        given: the values of the options of `layered` and, where the command has them, `sampling`.
+        given: the values of the options of `layered` or `configured` and, where there are any, `sampling`.
         flags: dotted key to value, as `{"deepconf.budget": 32}`; None is not given.
         model_file: whether the model is looked up, for the h1r.toml beside its weights.
     """
@@ -120,12 +129,12 @@ def resolve(
 
     own = {key: given.get(flag) for flag, key in SAMPLING_FLAGS.items()}
     own |= {"seed": given.get("seed"), "engine": part(given.get("engine")), **flags}
-    layers = [profile_layer(registry, given["profile"])]
+    layers = [profile_layer(registry, given["profile"])] if "profile" in given else []
     if given["config_file"] is not None:
         layers.append(recipe_layer(given["config_file"]))
     layers += [_set_layer(text) for text in given["sets"]]
     layers += [config.Layer(_flag(key), _nest(key, value)) for key, value in own.items() if value is not None]
-    if given["model"] is not None:
+    if given.get("model") is not None:
         layers.append(config.Layer("--model", {"model": given["model"]}))
     if not model_file:
         return config.resolve(settings_type, layers)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from h1r_cli.build import build, model_directory, parse_part
 from h1r_cli.errors import ConfigError, DataError
@@ -14,7 +17,8 @@ from h1r_cli.registry import Registry
 from h1r_cli.types import Engine, Problem
 
 if TYPE_CHECKING:
-    from h1r_cli.settings import SampledSettings
+    from h1r_cli.rewards.pool import Pool
+    from h1r_cli.settings import Part, SampledSettings, Scoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +79,16 @@ def source_problems(registry: Registry, name: str, options: dict[str, Any]) -> l
             fix="choose a source or options that give problems",
         )
     return found
+
+
+def pool(registry: Registry, parts: Mapping[str, Part], scoring: Scoring) -> Pool:
+    """The processes that judge with the named rewards; each is built here once, so that a slip shows at once."""
+    from h1r_cli.rewards.pool import Limits, Pool
+    from h1r_cli.rewards.worker import serve
+
+    for part in parts.values():
+        build(registry, "h1r_rewards", part.name, part.options, origin="[reward]")
+    limits = Limits(scoring.deadline_s, scoring.memory_gib, scoring.watchdog_s)
+    named = {name: (part.name, part.options) for name, part in parts.items()}
+    workers = scoring.workers or len(os.sched_getaffinity(0))
+    return Pool(serve, named, workers, limits, notify=lambda line: click.echo(line, err=True))

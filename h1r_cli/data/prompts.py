@@ -2,12 +2,12 @@
 
 A line is one JSON object:
 
-    {"prompt" | "question" | "problem": TEXT, "answer"?: TEXT or NUMBER, "id"?: TEXT or NUMBER, "domain"?: TEXT}
+    {"prompt" | "question" | "problem": TEXT, "answer"?: TEXT, NUMBER or JSON, "id"?: TEXT or NUMBER, "domain"?: TEXT}
     {"messages": [{"role", "content", "reasoning"?}, ...], "answer"?, "id"?, "domain"?}
 
 A chat that ends with an assistant turn is a `Conversation`, anything else a `Problem`. An answer that ends in a
-line `#### x`, as GSM8K's worked solutions do, is x without its thousands commas. Without an id, a record's is its
-line number. Other keys are ignored.
+line `#### x`, as GSM8K's worked solutions do, is x without its thousands commas. One that is an object or a list, as
+the tests of a program are, is its JSON text. Without an id, a record's is its line number. Other keys are ignored.
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ def parse(line: str, *, fallback_id: str) -> Problem | Conversation:
     else:
         prompt = _prompt(record)
     answer = record.get("answer")
+    if isinstance(answer, dict | list):
+        record["answer"] = answer = json.dumps(answer, ensure_ascii=False)
     return Problem(
         name,
         prompt,

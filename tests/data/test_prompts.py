@@ -59,6 +59,13 @@ def test_a_chat_that_ends_with_the_assistant_is_a_conversation(write):
         read_prompts(path)
 
 
+def test_an_answer_that_is_an_object_or_a_list_is_its_json_text(write):
+    first, second = read_prompts(
+        write({"prompt": "x", "answer": {"asserts": ["f(1) == 2"]}}, {"prompt": "y", "answer": [1, "é"]})
+    )
+    assert (first.answer, second.answer) == ('{"asserts": ["f(1) == 2"]}', '[1, "é"]')
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -68,7 +75,6 @@ def test_a_chat_that_ends_with_the_assistant_is_a_conversation(write):
         ('{"prompt": "x", "question": "y"}', "line 2: both 'prompt' and 'question'"),
         ('{"prompt": " "}', "line 2: 'prompt' is no text"),
         ('{"prompt": "x", "answer": true}', "line 2: 'answer' is neither text nor a number"),
-        ('{"prompt": "x", "answer": [1]}', "line 2: 'answer' is neither text nor a number"),
         ('{"messages": []}', "line 2: 'messages' is no list of turns"),
         ('{"messages": [3]}', "line 2: turn 1 of 'messages' is no JSON object"),
         ('{"messages": [{"role": "bot", "content": "x"}]}', "line 2: turn 1 has the role 'bot'"),
