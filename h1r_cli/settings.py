@@ -94,9 +94,21 @@ class GenerateSettings(SampledSettings):
     samples: int = Field(1, ge=1, description="completions per prompt (our choice)")
 
 
+class Scoring(Table):
+    """The pool of processes that verify; all of it our choice."""
+
+    workers: int = Field(0, ge=0, description="processes that verify; 0: one for each core")
+    deadline_s: float = Field(60.0, gt=0.0, description="a verdict that takes longer is none: its process is killed")
+    memory_gib: float = Field(4.0, gt=0.0, description="resident memory beyond which a process is killed")
+    watchdog_s: float = Field(
+        30.0, gt=0.0, description="without a verdict, after which it is said what is waited for"
+    )
+
+
 class EvalSettings(SampledSettings):
     samples: int | None = Field(None, ge=1, description="completions per problem; unset: the benchmark's own, else 1")
     reward: Part | None = Field(None, description="unset: the benchmark's own, else math")
+    scoring: Scoring = Scoring()
 
 
 class DeepConf(Table):
@@ -146,17 +158,6 @@ class DeepConfSettings(SampledSettings):
         if self.deepconf.warmup > self.deepconf.budget:
             raise ValueError(f"deepconf.warmup {self.deepconf.warmup} exceeds deepconf.budget {self.deepconf.budget}")
         return self
-
-
-class Scoring(Table):
-    """The pool of processes that verify; all of it our choice."""
-
-    workers: int = Field(0, ge=0, description="processes that verify; 0: one for each core")
-    deadline_s: float = Field(60.0, gt=0.0, description="a verdict that takes longer is none: its process is killed")
-    memory_gib: float = Field(4.0, gt=0.0, description="resident memory beyond which a process is killed")
-    watchdog_s: float = Field(
-        30.0, gt=0.0, description="without a verdict, after which it is said what is waited for"
-    )
 
 
 class VerifySettings(RunSettings):

@@ -15,10 +15,13 @@ from h1r_cli.commands import options
 if TYPE_CHECKING:
     from h1r_cli.commands.parts import Sampler
     from h1r_cli.config import Resolved
+    from h1r_cli.deepconf.vote import Same
+    from h1r_cli.evals.loop import Judge
     from h1r_cli.registry import Registry
+    from h1r_cli.rewards.pool import Pool
     from h1r_cli.rundir import RunDir
-    from h1r_cli.settings import EvalSettings
-    from h1r_cli.types import Problem, Sampling, Verifier
+    from h1r_cli.settings import EvalSettings, Part
+    from h1r_cli.types import Problem, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,8 @@ class Task:
 
     name: str
     problems: list[Problem]
-    verifier: Verifier
+    reward: Part
+    same: Same
     samples: int
     sampling: Sampling
 
@@ -48,7 +52,7 @@ class Task:
 @click.pass_obj
 def command(registry: Registry, /, benchmarks: tuple[str, ...], out: Path | None, resume: bool, **given: Any) -> None:
     """Evaluate a model on each BENCHMARK: the name of a benchmark, or a data source as NAME:key=value,..."""
-    from h1r_cli.commands.parts import sampler
+    from h1r_cli.commands.parts import pool, sampler
     from h1r_cli.errors import ConfigError
     from h1r_cli.evals.loop import evaluate, table
     from h1r_cli.generation import read_rows
@@ -65,16 +69,18 @@ def command(registry: Registry, /, benchmarks: tuple[str, ...], out: Path | None
     parts = sampler(registry, settings) if recorded is None else None
     facts = {"data": {task.name: len(task.problems) for task in tasks}, "completions": recorded and str(recorded)}
     report = {}
-    with open_run(out or default_path("eval"), "eval", resolved, resume=resume, facts=facts) as run:
+    judges = pool(registry, {task.name: task.reward for task in tasks}, settings.scoring)
+    with open_run(out or default_path("eval"), "eval", resolved, resume=resume, facts=facts) as run, judges:
         for task in tasks:
             if parts is None:
                 rows: Any = read_rows(recorded) if recorded else ()
             else:
                 rows = _fresh(task, parts, settings, run)
-            evaluation = evaluate(task.name, task.problems, rows, task.verifier)
+            evaluation = evaluate(task.name, task.problems, rows, _judge(judges, task.name), task.same)
             report[task.name] = evaluation.to_json()
             run.write_json("report.json", report)
             click.echo("\n".join(table(evaluation)))
+            run.metrics(len(report), judges.metrics())
     click.echo(f"report.json -> {run.path}", err=True)
 
 
@@ -82,24 +88,33 @@ def _task(registry: Registry, text: str, resolved: Resolved[EvalSettings], limit
     """A benchmark by name, or a data source with its options."""
     from h1r_cli.build import build, parse_part
     from h1r_cli.commands.parts import source_problems
+    from h1r_cli.deepconf.result import same_answer
     from h1r_cli.evals.loop import asked_by, sampled_by, with_reference
+    from h1r_cli.settings import Part
 
     settings = resolved.settings
     name, source_options = parse_part(text)
-    reward, reward_options, samples, sampling = "math", {}, 1, settings.sampling
+    reward, samples, sampling = Part(name="math"), 1, settings.sampling
     if not source_options and name in registry.names("h1r_benchmarks"):
         benchmark = registry.find("h1r_benchmarks", name)
         found = source_problems(registry, benchmark.source, dict(benchmark.source_options))
         problems = [asked_by(benchmark, problem) for problem in found]
-        reward, reward_options, samples = benchmark.reward, dict(benchmark.reward_options), benchmark.samples
+        reward, samples = Part(name=benchmark.reward, **benchmark.reward_options), benchmark.samples
         sampling = sampled_by(benchmark, resolved)
     else:
         problems = source_problems(registry, name, source_options)
     if settings.reward is not None:
-        reward, reward_options = settings.reward.name, settings.reward.options
-    verifier = build(registry, "h1r_rewards", reward, reward_options, origin="[reward]")
+        reward = settings.reward
+    verifier = build(registry, "h1r_rewards", reward.name, reward.options, origin="[reward]")
     judged = list(with_reference(text, problems[:limit]))
-    return Task(name, judged, verifier, settings.samples or samples, sampling)
+    return Task(name, judged, reward, same_answer(verifier), settings.samples or samples, sampling)
+
+
+def _judge(judges: Pool, name: str) -> Judge:
+    """What the pool says of completions under the reward of that task."""
+    from h1r_cli.rewards.process import Job
+
+    return lambda pairs: judges.verdicts(Job(name, problem, text) for problem, text in pairs)
 
 
 def _fresh(task: Task, parts: Sampler, settings: EvalSettings, run: RunDir) -> Iterator[Mapping[str, Any]]:

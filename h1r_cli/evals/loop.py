@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from h1r_cli.config import Resolved
+from h1r_cli.deepconf.vote import Same
 from h1r_cli.errors import DataError
 from h1r_cli.evals.scoring import Judged, ProblemScore, metrics, score_problem
 from h1r_cli.settings import EvalSettings
-from h1r_cli.types import Benchmark, Message, Problem, Sampling, Verifier
+from h1r_cli.types import Benchmark, Message, Problem, Sampling, Verdict
+
+Judge = Callable[[Iterable[tuple[Problem, str]]], Iterator[Verdict]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +31,42 @@ class Evaluation:
 
 
 def evaluate(
-    name: str, problems: Sequence[Problem], rows: Iterable[Mapping[str, Any]], verifier: Verifier
+    name: str, problems: Sequence[Problem], rows: Iterable[Mapping[str, Any]], judge: Judge, same: Same
 ) -> Evaluation:
     """Judge completion rows (see `generation`) as they come, and score them once all are there.
+
+    Args:
+        judge: gives the verdicts on pairs of a problem and a completion, in their order.
+        same: groups the answers of a problem for its majority.
 
     Raises:
         DataError: a row's problem is unknown or has no reference answer, or a problem has no completion.
     """
     by_id = {problem.id: problem for problem in problems}
     judged: dict[str, list[tuple[int, Judged]]] = {problem.id: [] for problem in problems}
-    for row in rows:
-        problem = by_id.get(row["id"])
-        if problem is None:
-            raise DataError(
-                f"a completion is of problem '{row['id']}', which {name} does not have",
-                known=f"{len(by_id)} problems, such as '{problems[0].id}'",
-                fix="evaluate it on the data that it was generated from",
-            )
-        verdict = verifier(problem, row["text"])
+    asked: deque[Mapping[str, Any]] = deque()
+
+    def pairs() -> Iterator[tuple[Problem, str]]:
+        for row in rows:
+            if row["id"] not in by_id:
+                raise DataError(
+                    f"a completion is of problem '{row['id']}', which {name} does not have",
+                    known=f"{len(by_id)} problems, such as '{problems[0].id}'",
+                    fix="evaluate it on the data that it was generated from",
+                )
+            asked.append(row)
+            yield by_id[row["id"]], row["text"]
+
+    for verdict in judge(pairs()):
+        row = asked.popleft()
         sample = Judged(verdict, tokens=row["tokens"] or 0, truncated=row["end"] == "length")
-        judged[problem.id].append((row["sample"], sample))
+        judged[row["id"]].append((row["sample"], sample))
     missing = [problem_id for problem_id, samples in judged.items() if not samples]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(by_id)} problems of {name} have no completion, such as '{missing[0]}'",
             fix="generate them all, or give --limit",
         )
-    same = getattr(verifier, "same", operator.eq)
     scores = [
         score_problem(problem_id, [sample for _, sample in sorted(samples, key=lambda pair: pair[0])], same)
         for problem_id, samples in judged.items()

@@ -19,6 +19,7 @@ from h1r_cli.rewards.process import IDLE, Given, Job, Parts, Process, Raised, Se
 from h1r_cli.types import Verdict
 
 CHUNK = 32  # most jobs of one message: a message costs as much as a few short verdicts
+GATHER_S = 0.002  # in which jobs are taken before some are given out
 TICK_S = 0.1  # between two looks at the processes
 TRIES = 2  # of a job whose process died: the second is in a fresh one, alone
 START_S = 300.0  # in which a process must be ready; a judge may load a model
@@ -124,19 +125,24 @@ class Pool:
         return found
 
     def verdicts(self, jobs: Iterable[Job]) -> Iterator[Verdict]:
-        """The verdict on each job, in their order. Raises as `poll` does."""
-        source, done = iter(jobs), False
+        """The verdict on each job, in their order. Raises as `poll` does.
+
+        Jobs are given out as they come, so that those of a slow source are judged while it makes the next.
+        """
+        source, done, polled = iter(jobs), False, time.monotonic()
         mine: deque[int] = deque()
         ready: dict[int, Verdict] = {}
         try:
             while mine or not done:
-                while not done and len(mine) < self.ahead:
+                while not done and len(mine) < self.ahead and time.monotonic() - polled < GATHER_S:
                     job = next(source, None)
                     if job is None:
                         done = True
                     else:
                         mine.append(self.submit(job))
-                ready.update(self.poll(TICK_S))
+                full = done or len(mine) == self.ahead
+                ready.update(self.poll(TICK_S if full else 0.0))
+                polled = time.monotonic()
                 while mine and mine[0] in ready:
                     yield ready.pop(mine.popleft())
         finally:
