@@ -27,11 +27,16 @@ EndReason = Literal["stop", "length", "pruned", "aborted"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat; `reasoning` is the thought before an assistant's content, without its tags."""
+    """One turn of a chat; `reasoning` is the thought before an assistant's content, without its tags.
+
+    `tool_calls` are what an assistant's turn asks tools for, each as chat templates take it: a mapping with `name`
+    and `arguments`, or such a mapping under `function`.
+    """
 
     role: Role
     content: str
     reasoning: str | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +66,18 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One SFT sample: a chat that ends with an assistant turn."""
+    """One SFT sample: a chat that ends with an assistant turn; `tools` are the functions that it may call."""
 
     id: str
     messages: tuple[Message, ...]
     domain: str = "other"
     tags: Mapping[str, str | int | float] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether it is a sample of tool calling, of which every assistant turn is learnt."""
+        return any(message.role == "tool" or message.tool_calls for message in self.messages)
 
 
 # --- what comes back ----------------------------------------------------------------------------------------

@@ -191,7 +191,8 @@ def _facts(mix: Mix, source: Source) -> dict[str, Any]:
     content = hashlib.sha256()
     for conversation in source.conversations:
         for message in conversation.messages:
-            content.update(f"{message.role}\0{message.reasoning}\0{message.content}\0".encode())
+            content.update(f"{message.role}\0{message.reasoning}\0{message.content}\0{message.tool_calls}\0".encode())
+        content.update(f"{conversation.tools}\0".encode())
     return {
         "source": mix.source,
         "options": mix.options,

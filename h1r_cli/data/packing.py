@@ -58,6 +58,9 @@ def _row(samples: Sequence[Sample]) -> Row:
     targets: list[int] = []
     for sample in samples:
         ids += sample.token_ids
-        shown = min(sample.prompt_tokens, len(sample.token_ids))
-        targets += [IGNORED] * (shown - 1) + [*sample.token_ids[shown:], IGNORED]
+        predicted = [IGNORED] * len(sample.token_ids)
+        for start, stop in sample.learnt:
+            for place in range(max(start, 1), stop):  # nothing stands before the first token to predict it from
+                predicted[place - 1] = sample.token_ids[place]
+        targets += predicted
     return Row(tuple(ids), tuple(targets), tuple(len(sample.token_ids) for sample in samples))

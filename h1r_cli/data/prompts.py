@@ -3,9 +3,10 @@
 A line is one JSON object:
 
     {"prompt" | "question" | "problem": TEXT, "answer"?: TEXT, NUMBER or JSON, "id"?: TEXT or NUMBER, "domain"?: TEXT}
-    {"messages": [{"role", "content", "reasoning"?}, ...], "answer"?, "id"?, "domain"?}
+    {"messages": [{"role", "content", "reasoning"?, "tool_calls"?}, ...], "tools"?, "answer"?, "id"?, "domain"?}
 
-A chat that ends with an assistant turn is a `Conversation`, anything else a `Problem`. An answer that ends in a
+A chat that ends with an assistant turn is a `Conversation`, anything else a `Problem`. `tool_calls` and `tools` are
+as chat templates take them: {"name", "arguments"} or {"function": {...}}, and JSON schemas. An answer that ends in a
 line `#### x`, as GSM8K's worked solutions do, is x without its thousands commas. One that is an object or a list, as
 the tests of a program are, is its JSON text. Without an id, a record's is its line number. Other keys are ignored.
 """
@@ -90,7 +91,8 @@ def parse(line: str, *, fallback_id: str) -> Problem | Conversation:
     if "messages" in record:
         chat = _chat(record["messages"])
         if chat[-1].role == "assistant":
-            return Conversation(name, chat, domain="other" if domain is None else _text(record, "domain", ""))
+            domain = "other" if domain is None else _text(record, "domain", "")
+            return Conversation(name, chat, domain, tools=_objects(record, "tools"))
         prompt: str | tuple[Message, ...] = chat
     else:
         prompt = _prompt(record)
@@ -139,7 +141,10 @@ def _chat(messages: object) -> tuple[Message, ...]:
 def _turn(turn: object, number: int) -> Message:
     if not isinstance(turn, dict):
         raise ValueError(f"turn {number} of 'messages' is no JSON object")
+    calls = _objects(turn, "tool_calls")
     content = turn.get("content")
+    if content is None and calls:
+        content = ""
     reasoning = turn.get("reasoning", turn.get("reasoning_content"))
     role = next((role for role in ROLES if role == turn.get("role")), None)
     if role is None:
@@ -148,7 +153,17 @@ def _turn(turn: object, number: int) -> Message:
         raise ValueError(f"turn {number}: 'content' is no text")
     if reasoning is not None and not isinstance(reasoning, str):
         raise ValueError(f"turn {number}: 'reasoning' is no text")
-    return Message(role, content, reasoning)
+    if calls and role != "assistant":
+        raise ValueError(f"turn {number} has tool_calls and is the {role}'s, not the assistant's")
+    return Message(role, content, reasoning, calls)
+
+
+def _objects(record: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any], ...]:
+    """`record[key]` as JSON objects; none where it is absent."""
+    found = record.get(key) or []
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise ValueError(f"'{key}' is no list of JSON objects")
+    return tuple(found)
 
 
 def _text(record: Mapping[str, Any], key: str, otherwise: str) -> str:

@@ -29,10 +29,17 @@ def chat_of(pairs):
     return tuple(messages)
 
 
+def given_and_learnt(sample):
+    """What an ordinary conversation's last turn replies to, and that turn."""
+    ((start, stop),) = sample.learnt
+    assert stop == len(sample.token_ids)
+    return sample.token_ids[:start], sample.token_ids[start:]
+
+
 def test_a_conversation_by_hand():
     chat = (Message("user", "2+2"), Message("assistant", "\\boxed{4}", "2+2=4"))
     sample = tokenizer.sample(Conversation("c", chat), "Be brief.")
-    prompt, reply = sample.token_ids[: sample.prompt_tokens], sample.token_ids[sample.prompt_tokens :]
+    prompt, reply = given_and_learnt(sample)
     assert hub.decode(prompt) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n2+2<|im_end|>\n<|im_start|>assistant\n"
     )
@@ -48,7 +55,7 @@ def test_what_is_not_learnt_is_the_prompt_of_generation_to_the_id(pairs, system_
     system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
     told = [{"role": m.role, "content": m.content, "reasoning_content": m.reasoning or ""} for m in chat[:-1]]
     expected = hub.apply_chat_template(system + told, add_generation_prompt=True, return_dict=False)
-    assert list(sample.token_ids[: sample.prompt_tokens]) == expected
+    assert list(given_and_learnt(sample)[0]) == expected
     assert tokenizer.prompt_ids(Problem("p", chat[:-1]), system_prompt) == tuple(expected)
 
 
@@ -57,7 +64,7 @@ def test_what_is_not_learnt_is_the_prompt_of_generation_to_the_id(pairs, system_
 def test_what_is_learnt_ends_with_the_end_of_the_turn_and_holds_the_reasoning(pairs):
     sample = tokenizer.sample(Conversation("c", chat_of(pairs)))
     assert sample.token_ids[-1] == hub.eos_token_id
-    learnt = hub.decode(sample.token_ids[sample.prompt_tokens :])
+    learnt = hub.decode(given_and_learnt(sample)[1])
     assert learnt.startswith("<think>\n")
     assert (pairs[-1][2] or "").strip("\n") in learnt
 
@@ -66,7 +73,7 @@ def test_earlier_reasoning_is_not_shown_and_the_last_is():
     chat = chat_of([("a", "b", "EARLIER"), ("c", "d", "LAST")])
     sample = tokenizer.sample(Conversation("c", chat))
     assert "EARLIER" not in hub.decode(sample.token_ids)
-    assert "LAST" in hub.decode(sample.token_ids[sample.prompt_tokens :])
+    assert "LAST" in hub.decode(given_and_learnt(sample)[1])
 
 
 def test_a_system_turn_of_the_chat_wins_over_the_system_prompt():
@@ -97,6 +104,60 @@ def test_tools_calls_and_their_results_are_rendered_as_the_recipe_says():
     )
 
 
+ADD = {"type": "function", "function": {"name": "add", "parameters": {}}}
+CALL = {"function": {"name": "add", "arguments": {"a": 1}}}
+thoughts = texts.filter(lambda text: text.strip("\n"))
+
+
+def calling(replies, later=()):
+    """A question, replies that call a tool, its results in between, the last reply; then further questions."""
+    messages = [Message("user", "Q")]
+    for content, reasoning in replies[:-1]:
+        messages += [Message("assistant", content, reasoning, (CALL,)), Message("tool", "1"), Message("tool", "2")]
+    messages.append(Message("assistant", *replies[-1]))
+    for content, reasoning in later:
+        messages += [Message("user", "next"), Message("assistant", content, reasoning)]
+    return Conversation("c", tuple(messages), tools=(ADD,))
+
+
+def test_of_tool_calling_each_turn_is_learnt_and_keeps_its_reasoning():
+    sample = tokenizer.sample(calling([("", "FIRST"), ("A", "SECOND")], later=[("B", "THIRD")]))
+    learnt = [hub.decode(sample.token_ids[start:stop]) for start, stop in sample.learnt]
+    assert learnt == [
+        '<think>\nFIRST\n</think>\n\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call><|im_end|>',
+        "<think>\nSECOND\n</think>\n\nA<|im_end|>",
+        "<think>\nTHIRD\n</think>\n\nB<|im_end|>",
+    ]
+    ends = [stop for _, stop in sample.learnt]
+    starts = [start for start, _ in sample.learnt]
+    assert hub.decode(sample.token_ids[ends[0] : starts[1]]) == (
+        "\n<|im_start|>user\n<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n</tool_response><|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert hub.decode(sample.token_ids[ends[1] : starts[2]]) == (
+        "\n<|im_start|>user\nnext<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+@derandomized
+@given(st.lists(st.tuples(texts, thoughts), min_size=2, max_size=4))
+def test_tool_calling_under_one_question_is_what_the_template_writes(replies):
+    conversation = calling(replies)
+    turns = [
+        {"role": m.role, "content": m.content, "reasoning_content": m.reasoning, "tool_calls": list(m.tool_calls)}
+        for m in conversation.messages
+    ]
+    whole = hub.apply_chat_template(turns, tools=[ADD], tokenize=False)
+    assert hub.decode(tokenizer.sample(conversation).token_ids) == whole.removesuffix("\n")
+
+
+def test_a_chat_whose_tools_were_not_called_is_an_ordinary_one():
+    plain = Conversation("c", (Message("user", "Q"), Message("assistant", "A")), tools=(ADD,))
+    assert not plain.calls_tools
+    assert len(tokenizer.sample(plain).learnt) == 1
+    assert "<tools>" in hub.decode(tokenizer.sample(plain).token_ids)
+
+
 @derandomized
 @given(texts)
 def test_any_text_survives_the_tokenizer(text):
@@ -114,7 +175,7 @@ def test_decoding_drops_the_end_and_keeps_the_thought():
 
 
 class OpensDifferently:
-    def apply_chat_template(self, turns, *, tokenize, add_generation_prompt):
+    def apply_chat_template(self, turns, *, tools, tokenize, add_generation_prompt):
         return f"{len(turns)} turns"
 
     def encode(self, text, *, add_special_tokens):
@@ -124,5 +185,5 @@ class OpensDifferently:
 def test_a_template_that_shows_a_prompt_differently_is_refused():
     from h1r_cli.data.chat import sample
 
-    with pytest.raises(DataError, match="opens its last turn in another way"):
+    with pytest.raises(DataError, match="opens turn 2 in another way"):
         sample(OpensDifferently(), Conversation("c", chat_of([("a", "b", None)])), None, {0})

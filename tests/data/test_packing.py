@@ -23,15 +23,23 @@ def test_rows_by_hand():
 
 def test_targets_by_hand():
     # prompt (1 2), reply (3 4); prompt (5), reply (6): the place before each reply's token predicts it
-    (row,) = pack([Sample((1, 2, 3, 4), 2), Sample((5, 6), 1)], row_tokens=10)
+    (row,) = pack([Sample((1, 2, 3, 4), ((2, 4),)), Sample((5, 6), ((1, 2),))], row_tokens=10)
     assert row.token_ids == (1, 2, 3, 4, 5, 6)
     assert row.targets == (IGNORED, 3, 4, IGNORED, 6, IGNORED)
     assert row.lengths == (4, 2)
     assert row.trained_tokens == 3
 
 
+def test_of_several_spans_each_is_learnt():
+    # learnt (2) and (5 6) of 1 2 3 4 5 6: 1 predicts 2, 4 predicts 5, 5 predicts 6
+    (row,) = pack([Sample((1, 2, 3, 4, 5, 6), ((1, 2), (4, 6)))], row_tokens=6)
+    assert row.targets == (2, IGNORED, IGNORED, 5, 6, IGNORED)
+    cut = Sample((1, 2, 3, 4, 5, 6), ((1, 2), (4, 6))).trimmed(5)
+    assert (cut.learnt, cut.trained_tokens) == (((1, 2), (4, 5)), 2)
+
+
 def test_a_sample_trimmed_within_its_prompt_teaches_nothing():
-    sample = Sample((1, 2, 3, 4), 3).trimmed(2)
+    sample = Sample((1, 2, 3, 4), ((3, 4),)).trimmed(2)
     assert sample.trained_tokens == 0
     (row,) = pack([sample], row_tokens=4)
     assert row.targets == (IGNORED, IGNORED)
@@ -59,7 +67,8 @@ def test_rows_differ_by_less_than_the_longest_sample(case):
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=20), st.integers(18, 60))
 def test_what_is_learnt_does_not_depend_on_the_packing(shapes, row_tokens):
     samples = [
-        Sample(tuple(range(100 * i, 100 * i + prompt + reply)), prompt) for i, (prompt, reply) in enumerate(shapes)
+        Sample(tuple(range(100 * i, 100 * i + prompt + reply)), ((prompt, prompt + reply),))
+        for i, (prompt, reply) in enumerate(shapes)
     ]
     pairs = [
         (token, target)

@@ -59,6 +59,19 @@ def test_a_chat_that_ends_with_the_assistant_is_a_conversation(write):
         read_prompts(path)
 
 
+def test_tools_and_their_calls_are_kept_as_they_stand(write):
+    call, tool = {"name": "add", "arguments": {"a": 1}}, {"type": "function", "function": {"name": "add"}}
+    turns = [
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "1"},
+        {"role": "assistant", "content": "A"},
+    ]
+    (found,) = read_records(write({"messages": turns, "tools": [tool]}))
+    assert (found.tools, found.messages[1].tool_calls, found.messages[1].content) == ((tool,), (call,), "")
+    assert found.calls_tools
+
+
 def test_an_answer_that_is_an_object_or_a_list_is_its_json_text(write):
     first, second = read_prompts(
         write({"prompt": "x", "answer": {"asserts": ["f(1) == 2"]}}, {"prompt": "y", "answer": [1, "é"]})
@@ -75,6 +88,14 @@ def test_an_answer_that_is_an_object_or_a_list_is_its_json_text(write):
         ('{"prompt": "x", "question": "y"}', "line 2: both 'prompt' and 'question'"),
         ('{"prompt": " "}', "line 2: 'prompt' is no text"),
         ('{"prompt": "x", "answer": true}', "line 2: 'answer' is neither text nor a number"),
+        (
+            '{"messages": [{"role": "user", "content": "x", "tool_calls": [{}]}]}',
+            "turn 1 has tool_calls and is the user's",
+        ),
+        (
+            '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}], "tools": 3}',
+            "'tools'",
+        ),
         ('{"messages": []}', "line 2: 'messages' is no list of turns"),
         ('{"messages": [3]}', "line 2: turn 1 of 'messages' is no JSON object"),
         ('{"messages": [{"role": "bot", "content": "x"}]}', "line 2: turn 1 has the role 'bot'"),
