@@ -183,6 +183,16 @@ class Mix(BaseModel):
         return dict(self.model_extra or {})
 
 
+class Filters(Table):
+    """Which conversations are left out (PAPER section 2); each is counted, and can be switched off."""
+
+    empty_reasoning: bool = Field(True, description="the last turn was not thought about")
+    empty_answer: bool = Field(True, description="the last turn says nothing after its thought")
+    unboxed_math: bool = Field(True, description="domain math: no closed \\boxed{} in the answer")
+    bad_code: bool = Field(True, description="domain code: Python that does not parse, or the wrong language")
+    unreliable_tools: bool = Field(True, description="tool calls that are malformed, unknown or without their result")
+
+
 class TrainSftSettings(RunSettings):
     """PAPER table 1, unless said otherwise."""
 
@@ -191,6 +201,7 @@ class TrainSftSettings(RunSettings):
         "weights", description="start from the model's weights, or from its config.json and tokenizer alone"
     )
     mix: tuple[Mix, ...] = Field((), description="[[mix]] tables: where the conversations come from")
+    filters: Filters = Filters()
     system_prompt: str | None = Field(None, description="unset: the chat template's own")
     epochs: float = Field(3.0, gt=0.0, description="passes through the weighted mixture")
     steps: int | None = Field(None, ge=1, description="optimiser steps; unset: what the epochs come to")

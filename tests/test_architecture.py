@@ -40,6 +40,7 @@ LAYERS = {
     "h1r_cli.report.*": 4,
     "h1r_cli.rewards.*": 4,
     "h1r_cli.rewards.worker": 6,  # rebuilds a verifier by its name
+    "h1r_cli.rewards.latex.*": 1,
     "h1r_cli.registry": 5,
     "h1r_cli.build": 5,
     "h1r_cli.commands.*": 6,
@@ -106,9 +107,12 @@ def at_the_top(tree: ast.Module) -> Iterator[str]:
 
 
 def layer(name: str) -> int | None:
-    """The layer of one of h1r_cli's modules: its own entry, else its room's."""
-    room = ".".join(name.split(".")[:2])
-    return LAYERS.get(name, LAYERS.get(f"{room}.*"))
+    """The layer of one of h1r_cli's modules: its own entry, else that of the innermost room that has one."""
+    if name in LAYERS:
+        return LAYERS[name]
+    parts = name.split(".")
+    rooms = (".".join(parts[:depth]) + ".*" for depth in range(len(parts), 1, -1))
+    return next((LAYERS[room] for room in rooms if room in LAYERS), None)
 
 
 def within(name: str, package: str) -> bool:

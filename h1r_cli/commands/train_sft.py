@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ def command(registry: Registry, /, **given: Any) -> None:
     _need_data(options.resolve(registry, TrainSftSettings, given, {}, model_file=False).settings)
     resolved = options.resolve(registry, TrainSftSettings, given, {})
     settings = resolved.settings
-    mixture = _mixture(registry, settings)
+    mixture, data_report = _mixture(registry, settings)
     directory = model_directory(registry, settings.model)
     plan = _plan(settings, mixture, local_device(settings))
     facts = {
@@ -53,6 +53,9 @@ def command(registry: Registry, /, **given: Any) -> None:
     }
     path = given["out"] or rundir.default_path("train-sft")
     with rundir.open_run(path, "train-sft", resolved, resume=given["resume"], facts=facts) as run:
+        run.write_json("data_report.json", data_report)
+        for line in _dropped(data_report):
+            click.echo(line, err=True)
         _run(registry, settings, directory, mixture, plan, run)
 
 
@@ -140,15 +143,18 @@ def _need_data(settings: TrainSftSettings) -> None:
     )
 
 
-def _mixture(registry: Registry, settings: TrainSftSettings) -> Mixture:
-    """The sources of the [[mix]] tables, read and checked."""
+def _mixture(registry: Registry, settings: TrainSftSettings) -> tuple[Mixture, list[dict[str, Any]]]:
+    """The sources of the [[mix]] tables, read, checked and filtered; and what data_report.json says of each."""
     from h1r_cli.data.mixture import Mixture
 
-    return Mixture(tuple(_source(registry, mix) for mix in settings.mix), settings.seed)
+    active = [name for name, on in settings.filters if on]
+    sources, reports = zip(*(_source(registry, mix, active) for mix in settings.mix), strict=True)
+    return Mixture(sources, settings.seed), list(reports)
 
 
-def _source(registry: Registry, mix: Mix) -> Source:
+def _source(registry: Registry, mix: Mix, active: Sequence[str]) -> tuple[Source, dict[str, Any]]:
     from h1r_cli.build import build
+    from h1r_cli.data.filters import FILTERS, why_dropped
     from h1r_cli.data.mixture import Source
     from h1r_cli.types import Conversation
 
@@ -160,7 +166,26 @@ def _source(registry: Registry, mix: Mix) -> Source:
             f"{len(records) - len(conversations)} problems",
             fix="choose a source or options that give conversations, which end with an assistant's turn",
         )
-    return Source(conversations, mix.weight)
+    kept, dropped = [], dict.fromkeys(FILTERS, 0)
+    for conversation in conversations:
+        if (why := why_dropped(conversation, active)) is None:
+            kept.append(conversation)
+        else:
+            dropped[why] += 1
+    if not kept:
+        raise DataError(
+            f"none of the {len(records)} conversations of data source '{mix.source}' passes the filters",
+            known=", ".join(f"{name} {count}" for name, count in dropped.items() if count),
+            fix="mend the data, or switch a filter off, as in --set filters.empty_reasoning=false",
+        )
+    report = {
+        "source": mix.source,
+        "options": mix.options,
+        "read": len(records),
+        "dropped": dropped,
+        "kept": len(kept),
+    }
+    return Source(kept, mix.weight), report
 
 
 def _plan(settings: TrainSftSettings, mixture: Mixture, device: str) -> Plan:
@@ -182,6 +207,15 @@ def _plan(settings: TrainSftSettings, mixture: Mixture, device: str) -> Plan:
         device=torch.device(device),
         dtype=getattr(torch, settings.kernels.dtype),
     )
+
+
+def _dropped(data_report: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each source of which something was left out."""
+    for source in data_report:
+        if source["kept"] < source["read"]:
+            counts = ", ".join(f"{name} {count}" for name, count in source["dropped"].items() if count)
+            kept = f"{source['kept']:,} of {source['read']:,}"
+            yield f"{source['source']}: {kept} conversations are trained on; left out: {counts}"
 
 
 def _facts(mix: Mix, source: Source) -> dict[str, Any]:

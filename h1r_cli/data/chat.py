@@ -105,6 +105,12 @@ class _Show:
                 "than a prompt's",
                 fix="use a template whose rendering of a whole chat begins with that of its prompt",
             )
+        reasoning = self.conversation.messages[place].reasoning
+        if reasoning and reasoning.strip() not in whole[len(given) :]:
+            raise DataError(
+                f"conversation '{self.conversation.id}': the chat template drops the reasoning of turn {place + 1}",
+                fix="use a template that shows reasoning_content, or put the thought into the content",
+            )
         ids = self._encode(whole[len(given) :])
         return ids[: self._ends(ids, place)[-1] + 1]
 

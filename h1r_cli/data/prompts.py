@@ -3,7 +3,8 @@
 A line is one JSON object:
 
     {"prompt" | "question" | "problem": TEXT, "answer"?: TEXT, NUMBER or JSON, "id"?: TEXT or NUMBER, "domain"?: TEXT}
-    {"messages": [{"role", "content", "reasoning"?, "tool_calls"?}, ...], "tools"?, "answer"?, "id"?, "domain"?}
+    {"messages": [{"role", "content", "reasoning"?, "tool_calls"?}, ...], "tools"?, "answer"?, "id"?, "domain"?,
+     "tags"?: {NAME: TEXT or NUMBER}}
 
 A chat that ends with an assistant turn is a `Conversation`, anything else a `Problem`. `tool_calls` and `tools` are
 as chat templates take them: {"name", "arguments"} or {"function": {...}}, and JSON schemas. An answer that ends in a
@@ -92,7 +93,7 @@ def parse(line: str, *, fallback_id: str) -> Problem | Conversation:
         chat = _chat(record["messages"])
         if chat[-1].role == "assistant":
             domain = "other" if domain is None else _text(record, "domain", "")
-            return Conversation(name, chat, domain, tools=_objects(record, "tools"))
+            return Conversation(name, chat, domain, _tags(record), _objects(record, "tools"))
         prompt: str | tuple[Message, ...] = chat
     else:
         prompt = _prompt(record)
@@ -104,6 +105,7 @@ def parse(line: str, *, fallback_id: str) -> Problem | Conversation:
         prompt,
         answer=None if answer is None else final_answer(_text(record, "answer", "")),
         domain="math" if domain is None else _text(record, "domain", ""),
+        tags=_tags(record),
     )
 
 
@@ -156,6 +158,14 @@ def _turn(turn: object, number: int) -> Message:
     if calls and role != "assistant":
         raise ValueError(f"turn {number} has tool_calls and is the {role}'s, not the assistant's")
     return Message(role, content, reasoning, calls)
+
+
+def _tags(record: Mapping[str, Any]) -> dict[str, str | int | float]:
+    """Facts about the record: its pass_rate, its language, its source."""
+    tags = record.get("tags") or {}
+    if not isinstance(tags, dict) or not all(isinstance(one, str | int | float) for one in tags.values()):
+        raise ValueError("'tags' is no object of texts and numbers")
+    return tags
 
 
 def _objects(record: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any], ...]:

@@ -83,7 +83,7 @@ def test_an_option_that_a_command_gives_to_a_part_names_the_setting_that_it_foll
         (
             ["seed", "--for", "dream"],
             "error: no settings belong to a command 'dream'\n"
-            "  known: deepconf, eval, generate, train-sft\n"
+            "  known: deepconf, eval, generate, train-sft, verify\n"
             "  fix: give --for one of these\n",
         ),
         (
@@ -93,7 +93,7 @@ def test_an_option_that_a_command_gives_to_a_part_names_the_setting_that_it_foll
         (
             ["seed", "--for", "eval", "--set", "sede=3"],
             "error: no setting is called 'sede' (set by --set sede=3)\n"
-            "  known: engine, hardware, kernels, launch, model, parallel, reward, samples, sampling, seed, "
+            "  known: engine, hardware, kernels, launch, model, parallel, reward, samples, sampling, scoring, seed, "
             "system_prompt\n"
             "  fix: did you mean 'seed'?\n",
         ),

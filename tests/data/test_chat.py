@@ -174,6 +174,28 @@ def test_decoding_drops_the_end_and_keeps_the_thought():
     assert tokenizer.decode(hub.encode("<think>\n1\n</think>\n\n2<|im_end|>")) == "<think>\n1\n</think>\n\n2"
 
 
+class DropsReasoning:
+    def apply_chat_template(self, turns, *, tools, tokenize, add_generation_prompt):
+        return (
+            "".join(f"{turn['role']}: {turn['content']}\0" for turn in turns) + "assistant: " * add_generation_prompt
+        )
+
+    def encode(self, text, *, add_special_tokens):
+        return [ord(letter) for letter in text]
+
+
+def test_a_template_that_drops_the_reasoning_is_refused():
+    from h1r_cli.data.chat import sample
+
+    chat = (Message("user", "Q"), Message("assistant", "A", "R"))
+    with pytest.raises(DataError, match="the chat template drops the reasoning of turn 2"):
+        sample(DropsReasoning(), Conversation("c", chat), None, {0})
+    inline = (Message("user", "Q"), Message("assistant", "<think>R</think>A"))
+    assert (
+        sample(DropsReasoning(), Conversation("c", inline), None, {0}).trained_tokens == len("<think>R</think>A") + 1
+    )
+
+
 class OpensDifferently:
     def apply_chat_template(self, turns, *, tools, tokenize, add_generation_prompt):
         return f"{len(turns)} turns"

@@ -92,3 +92,26 @@ def test_problems_are_no_training_data(recipe, tmp_path):
     recipe.write_text(recipe.read_text().replace("size = 8", 'size = 8\nsplit = "test"'))
     done = h1r("--config", recipe, "--out", tmp_path / "run")
     assert "data source 'arith' gives 0 conversations and 8 problems" in done.stderr
+
+
+def test_what_the_filters_leave_out_is_counted_and_said(tiny, tmp_path):
+    rows = []
+    for number in range(6):
+        thought = "<think>\nt\n</think>\n\n" if number else ""
+        answer = rf"\boxed{{{number}}}" if number < 5 else "5"
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": thought + answer}]
+        rows.append(json.dumps({"messages": turns, "domain": "math"}))
+    (tmp_path / "data.jsonl").write_text("\n".join(rows))
+    recipe = tmp_path / "recipe.toml"
+    mix = f'[[mix]]\nsource = "jsonl"\npath = "{tmp_path}/data.jsonl"\n'
+    recipe.write_text(
+        f'model = "{tiny}"\ninit = "scratch"\nsteps = 1\nglobal_batch = 4\nmax_length_tokens = 256\n{mix}'
+    )
+    done = h1r("--config", recipe, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "jsonl: 4 of 6 conversations are trained on; left out: empty_reasoning 1, unboxed_math 1" in done.stderr
+    (report,) = json.loads((tmp_path / "run" / "data_report.json").read_text())
+    assert (report["read"], report["kept"]) == (6, 4)
+    assert report["read"] - report["kept"] == sum(report["dropped"].values())
+    kept = h1r("--config", recipe, "--set", "filters.unboxed_math=false", "--out", tmp_path / "other")
+    assert "5 of 6 conversations are trained on; left out: empty_reasoning 1\n" in kept.stderr
