@@ -38,7 +38,14 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implemen
         "h1r_cli.commands.doctor",
     ),
     "h1r_data_sources": ("h1r_plugins.data.arith", "h1r_plugins.data.jsonl"),
-    "h1r_rewards": ("h1r_plugins.rewards.math",),
+    "h1r_rewards": (
+        "h1r_plugins.rewards.choice",
+        "h1r_plugins.rewards.compose",
+        "h1r_plugins.rewards.format",
+        "h1r_plugins.rewards.instructions",
+        "h1r_plugins.rewards.math",
+        "h1r_plugins.rewards.science",
+    ),
     "h1r_pruners": (
         "h1r_plugins.pruning.answer_stable",
         "h1r_plugins.pruning.lowest_window",

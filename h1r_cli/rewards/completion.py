@@ -1,0 +1,29 @@
+"""The shape of a completion: a thought between the think tags, and the answer behind it."""
+
+from __future__ import annotations
+
+OPEN, CLOSE = "<think>", "</think>"
+
+
+def shape_fault(completion: str, *, opened: bool = False) -> str | None:
+    """What keeps a completion from the shape `<think> thought </think> answer`, or None where it has it.
+
+    `opened` says that the prompt ended with `<think>`: a completion may then leave the tag out. Tags count wherever
+    they stand: a thought that quotes one has not the shape, since no reader could tell where it ends.
+    """
+    text = completion.lstrip()
+    if opened and not text.startswith(OPEN):
+        text = OPEN + text
+    opens, closes = text.count(OPEN), text.count(CLOSE)
+    if opens == 0:
+        return "no thought"
+    if not text.startswith(OPEN):
+        return "text before the thought"
+    if closes == 0:
+        return "the thought does not end"
+    if opens > 1 or closes > 1:
+        return "more than one think block"
+    thought, _, answer = text.removeprefix(OPEN).partition(CLOSE)
+    if not thought.strip():
+        return "an empty thought"
+    return None if answer.strip() else "no answer after the thought"
