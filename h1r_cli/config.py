@@ -178,4 +178,4 @@ def unknown_key(what: str, key: str, known: Iterable[str]) -> ConfigError:
 def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
-    return value
+    return [_without_none(inner) for inner in value] if isinstance(value, list) else value

@@ -169,13 +169,30 @@ class VerifySettings(RunSettings):
 # --- training -----------------------------------------------------------------------------------------------
 
 
+class Difficulty(Table):
+    """How often a conversation of that difficulty is seen (PAPER section 2: hard 1.25 to 1.75, easy 0.5)."""
+
+    hard: float = Field(1.5, ge=0.0)
+    medium: float = Field(1.0, ge=0.0)
+    easy: float = Field(0.5, ge=0.0)
+
+
 class Mix(BaseModel):
-    """A `[[mix]]` table: a data source by name and its weight; its other keys are the source's options."""
+    """A `[[mix]]` table: a data source by name and how much of it; its other keys are the source's options."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     source: str
-    weight: float = Field(1.0, gt=0.0, description="times each conversation is seen in an epoch (PAPER: 0.5 to 1.75)")
+    domain: str | None = Field(None, description="math, code, science or other; unset: each record's own")
+    weight: float = Field(1.0, gt=0.0, description="times each conversation is seen in an epoch")
+    repeat: int = Field(1, ge=1, description="times the weight")
+    by: Literal["pass_rate", "trace_length"] | None = Field(
+        None, description="what measures the difficulty; unset: none"
+    )
+    thresholds: tuple[float, float] | None = Field(
+        None, description="of the difficulty; our choice: see data/survey.py"
+    )
+    difficulty: Difficulty = Field(Difficulty(), description="weights, where `by` is set")
 
     @property
     def options(self) -> dict[str, Any]:

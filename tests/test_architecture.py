@@ -24,6 +24,7 @@ LAYERS = {
     "h1r_cli.deepconf.vote": 1,
     "h1r_cli.evals.statistics": 1,
     "h1r_cli.evals.scoring": 1,
+    "h1r_cli.plan.*": 1,
     "h1r_cli.sft.loss": 1,
     "h1r_cli.train.schedule": 1,
     "h1r_cli.config": 2,

@@ -14,16 +14,19 @@ from h1r_cli.errors import ConfigError, DataError, listing
 from h1r_cli.registry import Registry
 
 if TYPE_CHECKING:
+    from h1r_cli.data.chat import Sample
     from h1r_cli.data.mixture import Mixture, Source
     from h1r_cli.settings import Mix, TrainSftSettings
     from h1r_cli.sft.loop import Plan
+    from h1r_cli.types import Conversation
 
 
 @click.command("train-sft")
+@click.option("--dry-run", is_flag=True, help="Print the mixture and the steps, and start nothing.")
 @options.run_directory
 @options.layered
 @click.pass_obj
-def command(registry: Registry, /, **given: Any) -> None:
+def command(registry: Registry, /, dry_run: bool, **given: Any) -> None:
     """Fine-tune a model on the conversations of its [[mix]] tables.
 
     The defaults are the published recipe of Falcon-H1R; the data are yours. Each table names a data source:
@@ -47,15 +50,16 @@ def command(registry: Registry, /, **given: Any) -> None:
     mixture, data_report = _mixture(registry, settings)
     directory = model_directory(registry, settings.model)
     plan = _plan(settings, mixture, local_device(settings))
-    facts = {
-        "plugins": registry.packages,
-        "data": [_facts(*pair) for pair in zip(settings.mix, mixture.sources, strict=True)],
-    }
+    for line in _dropped(data_report):
+        click.echo(line, err=True)
+    if dry_run:
+        for line in _planned(settings, directory, mixture, plan):
+            click.echo(line)
+        return
+    facts = {"plugins": registry.packages, "data": data_report}
     path = given["out"] or rundir.default_path("train-sft")
     with rundir.open_run(path, "train-sft", resolved, resume=given["resume"], facts=facts) as run:
         run.write_json("data_report.json", data_report)
-        for line in _dropped(data_report):
-            click.echo(line, err=True)
         _run(registry, settings, directory, mixture, plan, run)
 
 
@@ -148,14 +152,47 @@ def _mixture(registry: Registry, settings: TrainSftSettings) -> tuple[Mixture, l
     from h1r_cli.data.mixture import Mixture
 
     active = [name for name, on in settings.filters if on]
-    sources, reports = zip(*(_source(registry, mix, active) for mix in settings.mix), strict=True)
-    return Mixture(sources, settings.seed), list(reports)
+    sources, reports = [], []
+    for mix in settings.mix:
+        found, report = _sources(registry, mix, active)
+        sources += found
+        reports.append(report)
+    return Mixture(tuple(sources), settings.seed), reports
 
 
-def _source(registry: Registry, mix: Mix, active: Sequence[str]) -> tuple[Source, dict[str, Any]]:
-    from h1r_cli.build import build
-    from h1r_cli.data.filters import FILTERS, why_dropped
+def _sources(registry: Registry, mix: Mix, active: Sequence[str]) -> tuple[list[Source], dict[str, Any]]:
+    """One [[mix]] table: a source for each domain and difficulty that is in it."""
     from h1r_cli.data.mixture import Source
+    from h1r_cli.data.survey import UNRATED, View, survey
+
+    records = _conversations(registry, mix)
+    found = survey(records, active=active, domain=mix.domain, by=mix.by, thresholds=mix.thresholds)
+    if not found.kept:
+        raise DataError(
+            f"none of the {found.read} conversations of data source '{mix.source}' passes the filters",
+            known=", ".join(f"{name} {count}" for name, count in found.dropped.items() if count),
+            fix="mend the data, or switch a filter off, as in --set filters.empty_reasoning=false",
+        )
+    factors = {**dict(mix.difficulty), UNRATED: 1.0}
+    sources = [
+        Source(View(records, places, mix.domain), mix.weight * mix.repeat * factors[kind[1]], kind)
+        for kind, places in sorted(found.kept.items())
+        if factors[kind[1]]
+    ]
+    report = {
+        "source": mix.source,
+        "options": mix.options,
+        "sha256": _digest(records),
+        "read": found.read,
+        "dropped": found.dropped,
+        "kept": found.kept_conversations,
+        "kinds": {"/".join(kind): len(places) for kind, places in sorted(found.kept.items())},
+    }
+    return sources, report
+
+
+def _conversations(registry: Registry, mix: Mix) -> list[Conversation]:
+    from h1r_cli.build import build
     from h1r_cli.types import Conversation
 
     records = list(build(registry, "h1r_data_sources", mix.source, mix.options, origin="[[mix]]")())
@@ -166,38 +203,17 @@ def _source(registry: Registry, mix: Mix, active: Sequence[str]) -> tuple[Source
             f"{len(records) - len(conversations)} problems",
             fix="choose a source or options that give conversations, which end with an assistant's turn",
         )
-    kept, dropped = [], dict.fromkeys(FILTERS, 0)
-    for conversation in conversations:
-        if (why := why_dropped(conversation, active)) is None:
-            kept.append(conversation)
-        else:
-            dropped[why] += 1
-    if not kept:
-        raise DataError(
-            f"none of the {len(records)} conversations of data source '{mix.source}' passes the filters",
-            known=", ".join(f"{name} {count}" for name, count in dropped.items() if count),
-            fix="mend the data, or switch a filter off, as in --set filters.empty_reasoning=false",
-        )
-    report = {
-        "source": mix.source,
-        "options": mix.options,
-        "read": len(records),
-        "dropped": dropped,
-        "kept": len(kept),
-    }
-    return Source(kept, mix.weight), report
+    return conversations
 
 
 def _plan(settings: TrainSftSettings, mixture: Mixture, device: str) -> Plan:
-    import math
-
     import torch
 
+    from h1r_cli.plan.sft import steps_of
     from h1r_cli.sft.loop import Plan
 
-    conversations = mixture.until(1) * settings.epochs
     return Plan(
-        steps=settings.steps or max(1, math.ceil(conversations / settings.global_batch)),
+        steps=settings.steps or steps_of(mixture.until(1), settings.epochs, settings.global_batch),
         global_batch=settings.global_batch,
         max_length_tokens=settings.max_length_tokens,
         row_tokens=max(settings.parallel.micro_batch_tokens, settings.max_length_tokens),
@@ -209,6 +225,21 @@ def _plan(settings: TrainSftSettings, mixture: Mixture, device: str) -> Plan:
     )
 
 
+def _planned(settings: TrainSftSettings, directory: Path, mixture: Mixture, plan: Plan) -> Iterator[str]:
+    """What --dry-run prints."""
+    from h1r_cli.data.survey import planned
+    from h1r_cli.model.tokenizer import load_tokenizer
+    from h1r_cli.plan.sft import SftPlan, lines
+
+    tokenizer = load_tokenizer(directory)
+
+    def tokenize(conversation: Conversation) -> Sample:
+        return tokenizer.sample(conversation, settings.system_prompt)
+
+    kinds = [planned(source, tokenize, plan.max_length_tokens) for source in mixture.sources]
+    return lines(SftPlan(kinds, settings.epochs, plan.global_batch, plan.steps, plan.warmup_frac))
+
+
 def _dropped(data_report: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A line for each source of which something was left out."""
     for source in data_report:
@@ -218,21 +249,16 @@ def _dropped(data_report: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{source['source']}: {kept} conversations are trained on; left out: {counts}"
 
 
-def _facts(mix: Mix, source: Source) -> dict[str, Any]:
-    """What the manifest says of a source."""
+def _digest(conversations: Sequence[Conversation]) -> str:
+    """The sha256 of what is trained on, hexadecimal."""
     import hashlib
 
     content = hashlib.sha256()
-    for conversation in source.conversations:
+    for conversation in conversations:
         for message in conversation.messages:
             content.update(f"{message.role}\0{message.reasoning}\0{message.content}\0{message.tool_calls}\0".encode())
         content.update(f"{conversation.tools}\0".encode())
-    return {
-        "source": mix.source,
-        "options": mix.options,
-        "conversations": len(source.conversations),
-        "sha256": content.hexdigest(),
-    }
+    return content.hexdigest()
 
 
 @hookimpl

@@ -8,19 +8,30 @@ goes through all of its conversations before it repeats one, in a new order each
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import Protocol
 
 from h1r_cli.types import Conversation
+
+Kind = tuple[str, str]  # domain and difficulty
+
+
+class Conversations(Protocol):
+    """Conversations by place, wherever they are kept."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Conversation: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source's conversations, all in memory, and its weight."""
+    """Conversations of one kind, and how often each is seen in an epoch."""
 
-    conversations: Sequence[Conversation]
+    conversations: Conversations
     weight: float = 1.0
+    kind: Kind = ("other", "unrated")
 
     def until(self, epoch: int) -> int:
         """How many conversations it has given when `epoch` begins."""
@@ -38,13 +49,14 @@ class Mixture:
         """How many conversations the stream has given when `epoch` begins."""
         return sum(source.until(epoch) for source in self.sources)
 
-    def stream(self, position: int = 0) -> Iterator[Conversation]:
-        """The conversations from `position` on, without end; there must be one in the first epoch."""
+    def stream(self, position: int = 0) -> Iterator[tuple[Kind, Conversation]]:
+        """The conversations from `position` on with their kinds, without end; the first epoch must have one."""
         for epoch in count():
             if self.until(epoch + 1) <= position:
                 continue
             for number, index in self._order(epoch)[max(0, position - self.until(epoch)) :]:
-                yield self.sources[number].conversations[index]
+                source = self.sources[number]
+                yield source.kind, source.conversations[index]
 
     def _order(self, epoch: int) -> list[tuple[int, int]]:
         """The draws of an epoch, as (source, index)."""

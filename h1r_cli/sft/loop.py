@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from h1r_cli.data.chat import Sample
-from h1r_cli.data.mixture import Mixture
+from h1r_cli.data.mixture import Kind, Mixture
 from h1r_cli.data.packing import Row, pack
 from h1r_cli.errors import DataError
 from h1r_cli.model.documents import Documents
@@ -62,20 +61,17 @@ def train(
         report: told after each step, with metrics as `train/name_unit`.
         save: told every `checkpoint_every` steps and after the last.
 
+    A conversation of which max_length_tokens leave nothing to learn is dropped, and another taken.
+
     Raises:
-        DataError: a step's conversations hold nothing to learn from within max_length_tokens.
+        DataError: an epoch's worth of conversations in a row leaves nothing to learn.
     """
     stream = mixture.stream(progress.conversations)
     while progress.steps < plan.steps:
         started = time.perf_counter()
-        whole = [tokenize(conversation) for conversation in islice(stream, plan.global_batch)]
-        rows = pack([sample.trimmed(plan.max_length_tokens) for sample in whole], plan.row_tokens)
+        drawn = next_batch(stream, tokenize, plan, most=mixture.until(1) + plan.global_batch)
+        rows = pack([sample for _, sample in drawn.samples], plan.row_tokens)
         trained = sum(row.trained_tokens for row in rows)
-        if trained == 0:
-            raise DataError(
-                f"the prompts of step {progress.steps + 1} all have {plan.max_length_tokens} tokens or more",
-                fix="raise max_length_tokens, or leave such conversations out",
-            )
         loss = 0.0
         for row in rows:
             share = row_loss(model, row, plan) / trained
@@ -86,10 +82,14 @@ def train(
 
         tokens = sum(len(row.token_ids) for row in rows)
         progress.steps += 1
-        progress.conversations += len(whole)
+        progress.conversations += drawn.conversations
         progress.tokens += tokens
         progress.trained_tokens += trained
-        progress.trimmed += sum(len(sample.token_ids) > plan.max_length_tokens for sample in whole)
+        progress.trimmed += drawn.trimmed
+        progress.untrainable += drawn.conversations - len(drawn.samples)
+        for kind, sample in drawn.samples:
+            name = "/".join(kind)
+            progress.tokens_by_kind[name] = progress.tokens_by_kind.get(name, 0) + len(sample.token_ids)
         progress.skipped += update.skipped
         seconds = time.perf_counter() - started
         of_step = {
@@ -105,6 +105,38 @@ def train(
             save(progress)
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The conversations of one step: how many were taken from the stream, and the samples that teach something."""
+
+    conversations: int
+    trimmed: int
+    samples: list[tuple[Kind, Sample]]
+
+
+def next_batch(
+    stream: Iterator[tuple[Kind, Conversation]], tokenize: Callable[[Conversation], Sample], plan: Plan, most: int
+) -> Drawn:
+    """The next `plan.global_batch` conversations that teach something; a DataError after `most` without enough."""
+    taken = trimmed = 0
+    samples: list[tuple[Kind, Sample]] = []
+    while len(samples) < plan.global_batch:
+        if taken == most:
+            raise DataError(
+                f"of {taken} conversations in a row {taken - len(samples)} have prompts of {plan.max_length_tokens} "
+                "tokens or more",
+                fix="raise max_length_tokens, or leave such conversations out",
+            )
+        kind, conversation = next(stream)
+        whole = tokenize(conversation)
+        sample = whole.trimmed(plan.max_length_tokens)
+        taken += 1
+        trimmed += len(whole.token_ids) > plan.max_length_tokens
+        if sample.trained_tokens:
+            samples.append((kind, sample))
+    return Drawn(taken, trimmed, samples)
+
+
 def _so_far(progress: Progress) -> dict[str, float]:
     """The run's counts as metrics."""
     return {
@@ -112,7 +144,9 @@ def _so_far(progress: Progress) -> dict[str, float]:
         "train/tokens": progress.tokens,
         "train/trained_tokens": progress.trained_tokens,
         "train/trimmed": progress.trimmed,
+        "train/untrainable": progress.untrainable,
         "train/skipped": progress.skipped,
+        **{f"train/tokens_{name.replace('/', '_')}": count for name, count in progress.tokens_by_kind.items()},
     }
 
 

@@ -32,6 +32,8 @@ class Progress:
     tokens: int = 0
     trained_tokens: int = 0
     trimmed: int = 0  # conversations that were longer than max_length_tokens
+    untrainable: int = 0  # of which nothing was left to learn: taken, and dropped
+    tokens_by_kind: dict[str, int] = dataclasses.field(default_factory=dict)  # "domain/difficulty"
     skipped: int = 0  # steps whose gradient was not finite
 
 

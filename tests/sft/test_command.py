@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -62,10 +63,9 @@ def test_it_leaves_a_model_metrics_and_a_manifest_and_resumes_to_the_same_losses
     assert json.loads((whole / "model" / "config.json").read_text())["dtype"] == "bfloat16"
     manifest = json.loads((whole / "manifest.json").read_text())
     assert manifest["status"] == "finished"
-    assert manifest["data"][0]["conversations"] == 8
-    assert tomli.loads((whole / "config.toml").read_text())["mix"] == [
-        {"source": "arith", "weight": 1.0, "size": 8, "steps_max": 4}
-    ]
+    assert manifest["data"][0]["kept"] == 8
+    (mix,) = tomli.loads((whole / "config.toml").read_text())["mix"]
+    assert mix.items() >= {"source": "arith", "weight": 1.0, "size": 8, "steps_max": 4}.items()
     expected, _ = losses(whole)
 
     # killed after step 3, so after the checkpoint of step 2
@@ -115,3 +115,26 @@ def test_what_the_filters_leave_out_is_counted_and_said(tiny, tmp_path):
     assert report["read"] - report["kept"] == sum(report["dropped"].values())
     kept = h1r("--config", recipe, "--set", "filters.unboxed_math=false", "--out", tmp_path / "other")
     assert "5 of 6 conversations are trained on; left out: empty_reasoning 1\n" in kept.stderr
+
+
+def test_a_dry_run_prints_the_mixture_by_kind_and_starts_nothing(tiny, tmp_path):
+    rows = []
+    for number in range(60):
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "x" * 40, "reasoning": "y"}]
+        rows.append(json.dumps({"messages": turns, "tags": {"pass_rate": 0.1 if number < 20 else 0.9}}))
+    (tmp_path / "data.jsonl").write_text("\n".join(rows))
+    recipe = tmp_path / "recipe.toml"
+    mix = f'[[mix]]\nsource = "jsonl"\npath = "{tmp_path}/data.jsonl"\ndomain = "science"\nby = "pass_rate"\n'
+    recipe.write_text(f'model = "{tiny}"\ninit = "scratch"\nglobal_batch = 5\nmax_length_tokens = 256\n{mix}')
+    done = h1r("--config", recipe, "--dry-run", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    # 20 hard at 1.5 are 30, 40 easy at 0.5 are 20: 50 an epoch; 3 epochs of 50 in steps of 5 are 30
+    assert re.search(r"^science +easy +40 +0\.5 +20 +40\.0 %", done.stdout, re.M)
+    assert re.search(r"^science +hard +20 +1\.5 +30 +60\.0 %", done.stdout, re.M)
+    assert "steps: 50 conversations x 3 epochs / 5 a step = 30\n" in done.stdout
+    assert not (tmp_path / "run").exists()
+    ran = h1r("--config", recipe, "--set", "steps=2", "--out", tmp_path / "run")
+    assert ran.returncode == 0, ran.stderr
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    by_kind = [last[f"train/tokens_science_{hardness}"] for hardness in ("easy", "hard")]
+    assert sum(by_kind) == last["train/tokens"]

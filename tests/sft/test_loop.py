@@ -87,7 +87,7 @@ def test_longer_conversations_are_trimmed_and_counted(tiny, tmp_path):
 
 
 def test_a_step_with_nothing_to_learn_is_an_error(tiny, tmp_path):
-    with pytest.raises(DataError, match="all have 4 tokens or more"):
+    with pytest.raises(DataError, match="of 17 conversations in a row 17 have prompts of 4 tokens or more"):
         run(tiny, plan_of(max_length_tokens=4), tmp_path)
 
 

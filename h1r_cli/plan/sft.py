@@ -1,0 +1,94 @@
+"""The arithmetic of a fine-tuning run: mixture, steps and tokens, as `h1r train-sft --dry-run` prints it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from h1r_cli.data.survey import Planned
+
+
+@dataclass(frozen=True, slots=True)
+class SftPlan:
+    """A run's steps; tokens are estimated from the conversations that were measured."""
+
+    kinds: Sequence[Planned]
+    epochs: float
+    global_batch: int
+    steps: int
+    warmup_frac: float
+
+    @property
+    def draws(self) -> int:
+        """Conversations of one epoch."""
+        return sum(kind.draws for kind in self.kinds)
+
+    @property
+    def warmup_steps(self) -> int:
+        return math.ceil(self.warmup_frac * self.steps)
+
+    @property
+    def tokens(self) -> float:
+        """Of one epoch."""
+        return sum(kind.tokens for kind in self.kinds)
+
+
+def steps_of(conversations: int, epochs: float, global_batch: int) -> int:
+    """The optimiser steps of `epochs` passes; the last may go on into the next pass.
+
+    >>> steps_of(3_100_000, 3.0, 512)  # PAPER table 1: 18.2 k steps
+    18165
+    """
+    return max(1, math.ceil(conversations * epochs / global_batch))
+
+
+def lines(plan: SftPlan) -> Iterator[str]:
+    """The mixture as a table, then the run in four lines."""
+    head = ("domain", "difficulty", "conversations", "weight", "an epoch", "share", "tokens", "share", "learnt")
+    yield _row(head)
+    for kind in plan.kinds:
+        yield _row(
+            (
+                *kind.kind,
+                f"{kind.conversations:,}",
+                f"{kind.weight:g}",
+                f"{kind.draws:,}",
+                _percent(kind.draws, plan.draws),
+                _short(kind.tokens),
+                _percent(kind.tokens, plan.tokens),
+                _percent(kind.trained_tokens, kind.tokens),
+            )
+        )
+    yield f"an epoch: {plan.draws:,} conversations, about {_short(plan.tokens)} tokens"
+    yield (
+        f"steps: {plan.draws:,} conversations x {plan.epochs:g} epochs / {plan.global_batch} a step = {plan.steps:,}"
+        if plan.steps == steps_of(plan.draws, plan.epochs, plan.global_batch)
+        else f"steps: {plan.steps:,} of {plan.global_batch} conversations, as set: "
+        f"{plan.steps * plan.global_batch / plan.draws:.2f} epochs"
+    )
+    yield f"warm-up: {100 * plan.warmup_frac:g} % of them = {plan.warmup_steps:,} steps, then linear to 0"
+    per_step = plan.tokens / plan.draws * plan.global_batch
+    yield f"tokens: about {_short(per_step)} a step, {_short(per_step * plan.steps)} in all"
+
+
+def _row(cells: Sequence[str]) -> str:
+    domain, hardness, *counts = cells
+    right = (f"{cell:>{width}}" for cell, width in zip(counts, (14, 7, 11, 7, 8, 7, 7), strict=True))
+    return " ".join((f"{domain:10}", f"{hardness:10}", *right))
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %"
+
+
+def _short(count: float) -> str:
+    """A count in three digits or so.
+
+    >>> _short(812), _short(9_712), _short(4_973_000), _short(30_100_000_000)
+    ('812', '9.71 k', '4.97 M', '30.1 G')
+    """
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f}"
