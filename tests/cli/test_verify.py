@@ -102,3 +102,27 @@ def test_a_slip_is_an_error_before_anything_is_judged(h1r, tmp_path, rows, optio
     write(tmp_path / "rows.jsonl", rows)
     assert said in h1r("verify", "rows.jsonl", *options, "--out", "run", status=2).stderr
     assert not (tmp_path / "run" / "verdicts.jsonl").exists()
+
+
+def test_a_composition_in_toml_judges_by_domain_and_takes_its_penalty(h1r, tmp_path):
+    (tmp_path / "rewards.toml").write_text(
+        '[reward]\nname = "compose"\nby_domain = {math = "math", science = "choice"}\npenalties = {format = 0.25}\n'
+        '[reward.parts]\nmath = {name = "math"}\nchoice = {name = "choice"}\nformat = {name = "format"}\n'
+    )
+    shaped = "<think>t</think>"
+    rows = [
+        {"id": "a", "text": shaped + r"\boxed{7}", "answer": 7, "domain": "math"},
+        {"id": "b", "text": r"\boxed{7}", "answer": 7, "domain": "math"},
+        {"id": "c", "text": shaped + "The answer is (B).", "answer": "B", "domain": "science"},
+        {"id": "d", "text": "The answer is (B).", "answer": "C", "domain": "science"},
+    ]
+    done = h1r("verify", write(tmp_path / "rows.jsonl", rows), "--config", "rewards.toml", "--out", "run")
+    found = read(tmp_path / "run" / "verdicts.jsonl")
+    assert [(row["reward"], row["correct"]) for row in found] == [
+        (1.0, True),
+        (0.75, True),
+        (1.0, True),
+        (-0.25, False),
+    ]
+    assert [row["parts"] for row in found][1] == {"math": 1.0, "format": 0.0}
+    assert "3 correct, mean reward 0.625" in done.stdout  # (1 + 0.75 + 1 - 0.25) / 4
