@@ -210,6 +210,17 @@ class Filters(Table):
     unreliable_tools: bool = Field(True, description="tool calls that are malformed, unknown or without their result")
 
 
+class Contamination(Table):
+    """Conversations whose questions are tested on are left out (PAPER section 4.1: exact matches)."""
+
+    against: tuple[str, ...] = Field((), description="benchmarks, or data sources of problems as NAME:key=value")
+    overlap_frac: float = Field(
+        0.5,
+        gt=0.0,
+        description="share of a question's runs of 13 words that counts as a match (ours); above 1: exact only",
+    )
+
+
 class TrainSftSettings(RunSettings):
     """PAPER table 1, unless said otherwise."""
 
@@ -219,6 +230,7 @@ class TrainSftSettings(RunSettings):
     )
     mix: tuple[Mix, ...] = Field((), description="[[mix]] tables: where the conversations come from")
     filters: Filters = Filters()
+    contamination: Contamination = Contamination()
     system_prompt: str | None = Field(None, description="unset: the chat template's own")
     epochs: float = Field(3.0, gt=0.0, description="passes through the weighted mixture")
     steps: int | None = Field(None, ge=1, description="optimiser steps; unset: what the epochs come to")

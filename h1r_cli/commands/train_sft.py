@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from h1r_cli import hookimpl
-from h1r_cli.commands import options
-from h1r_cli.errors import ConfigError, DataError, listing
+from h1r_cli.commands import options, train_sft_data
+from h1r_cli.errors import ConfigError, listing
 from h1r_cli.registry import Registry
 
 if TYPE_CHECKING:
-    from h1r_cli.data.chat import Sample
-    from h1r_cli.data.mixture import Mixture, Source
-    from h1r_cli.settings import Mix, TrainSftSettings
+    from h1r_cli.data.mixture import Mixture
+    from h1r_cli.settings import TrainSftSettings
     from h1r_cli.sft.loop import Plan
-    from h1r_cli.types import Conversation
 
 
 @click.command("train-sft")
@@ -47,16 +45,19 @@ def command(registry: Registry, /, dry_run: bool, **given: Any) -> None:
     _need_data(options.resolve(registry, TrainSftSettings, given, {}, model_file=False).settings)
     resolved = options.resolve(registry, TrainSftSettings, given, {})
     settings = resolved.settings
-    mixture, data_report = _mixture(registry, settings)
+    mixture, data_report = train_sft_data.mixture(registry, settings)
     directory = model_directory(registry, settings.model)
     plan = _plan(settings, mixture, local_device(settings))
-    for line in _dropped(data_report):
+    for line in train_sft_data.left_out(data_report):
         click.echo(line, err=True)
     if dry_run:
-        for line in _planned(settings, directory, mixture, plan):
+        for line in train_sft_data.planned_lines(settings, directory, mixture.sources, plan):
             click.echo(line)
         return
-    facts = {"plugins": registry.packages, "data": data_report}
+    facts = {
+        "plugins": registry.packages,
+        "data": [{key: source[key] for key in ("source", "options", "sha256", "kept")} for source in data_report],
+    }
     path = given["out"] or rundir.default_path("train-sft")
     with rundir.open_run(path, "train-sft", resolved, resume=given["resume"], facts=facts) as run:
         run.write_json("data_report.json", data_report)
@@ -147,65 +148,6 @@ def _need_data(settings: TrainSftSettings) -> None:
     )
 
 
-def _mixture(registry: Registry, settings: TrainSftSettings) -> tuple[Mixture, list[dict[str, Any]]]:
-    """The sources of the [[mix]] tables, read, checked and filtered; and what data_report.json says of each."""
-    from h1r_cli.data.mixture import Mixture
-
-    active = [name for name, on in settings.filters if on]
-    sources, reports = [], []
-    for mix in settings.mix:
-        found, report = _sources(registry, mix, active)
-        sources += found
-        reports.append(report)
-    return Mixture(tuple(sources), settings.seed), reports
-
-
-def _sources(registry: Registry, mix: Mix, active: Sequence[str]) -> tuple[list[Source], dict[str, Any]]:
-    """One [[mix]] table: a source for each domain and difficulty that is in it."""
-    from h1r_cli.data.mixture import Source
-    from h1r_cli.data.survey import UNRATED, View, survey
-
-    records = _conversations(registry, mix)
-    found = survey(records, active=active, domain=mix.domain, by=mix.by, thresholds=mix.thresholds)
-    if not found.kept:
-        raise DataError(
-            f"none of the {found.read} conversations of data source '{mix.source}' passes the filters",
-            known=", ".join(f"{name} {count}" for name, count in found.dropped.items() if count),
-            fix="mend the data, or switch a filter off, as in --set filters.empty_reasoning=false",
-        )
-    factors = {**dict(mix.difficulty), UNRATED: 1.0}
-    sources = [
-        Source(View(records, places, mix.domain), mix.weight * mix.repeat * factors[kind[1]], kind)
-        for kind, places in sorted(found.kept.items())
-        if factors[kind[1]]
-    ]
-    report = {
-        "source": mix.source,
-        "options": mix.options,
-        "sha256": _digest(records),
-        "read": found.read,
-        "dropped": found.dropped,
-        "kept": found.kept_conversations,
-        "kinds": {"/".join(kind): len(places) for kind, places in sorted(found.kept.items())},
-    }
-    return sources, report
-
-
-def _conversations(registry: Registry, mix: Mix) -> list[Conversation]:
-    from h1r_cli.build import build
-    from h1r_cli.types import Conversation
-
-    records = list(build(registry, "h1r_data_sources", mix.source, mix.options, origin="[[mix]]")())
-    conversations = [record for record in records if isinstance(record, Conversation)]
-    if len(conversations) != len(records) or not records:
-        raise DataError(
-            f"data source '{mix.source}' gives {len(conversations)} conversations and "
-            f"{len(records) - len(conversations)} problems",
-            fix="choose a source or options that give conversations, which end with an assistant's turn",
-        )
-    return conversations
-
-
 def _plan(settings: TrainSftSettings, mixture: Mixture, device: str) -> Plan:
     import torch
 
@@ -223,42 +165,6 @@ def _plan(settings: TrainSftSettings, mixture: Mixture, device: str) -> Plan:
         device=torch.device(device),
         dtype=getattr(torch, settings.kernels.dtype),
     )
-
-
-def _planned(settings: TrainSftSettings, directory: Path, mixture: Mixture, plan: Plan) -> Iterator[str]:
-    """What --dry-run prints."""
-    from h1r_cli.data.survey import planned
-    from h1r_cli.model.tokenizer import load_tokenizer
-    from h1r_cli.plan.sft import SftPlan, lines
-
-    tokenizer = load_tokenizer(directory)
-
-    def tokenize(conversation: Conversation) -> Sample:
-        return tokenizer.sample(conversation, settings.system_prompt)
-
-    kinds = [planned(source, tokenize, plan.max_length_tokens) for source in mixture.sources]
-    return lines(SftPlan(kinds, settings.epochs, plan.global_batch, plan.steps, plan.warmup_frac))
-
-
-def _dropped(data_report: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A line for each source of which something was left out."""
-    for source in data_report:
-        if source["kept"] < source["read"]:
-            counts = ", ".join(f"{name} {count}" for name, count in source["dropped"].items() if count)
-            kept = f"{source['kept']:,} of {source['read']:,}"
-            yield f"{source['source']}: {kept} conversations are trained on; left out: {counts}"
-
-
-def _digest(conversations: Sequence[Conversation]) -> str:
-    """The sha256 of what is trained on, hexadecimal."""
-    import hashlib
-
-    content = hashlib.sha256()
-    for conversation in conversations:
-        for message in conversation.messages:
-            content.update(f"{message.role}\0{message.reasoning}\0{message.content}\0{message.tool_calls}\0".encode())
-        content.update(f"{conversation.tools}\0".encode())
-    return content.hexdigest()
 
 
 @hookimpl

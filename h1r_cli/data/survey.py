@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from h1r_cli.data.chat import Sample
+from h1r_cli.data.contamination import Match, Tested
 from h1r_cli.data.filters import FILTERS, why_dropped
 from h1r_cli.data.mixture import Kind, Source
 from h1r_cli.types import Conversation
@@ -21,6 +22,7 @@ By = Literal["pass_rate", "trace_length"]
 THRESHOLDS: dict[By, tuple[float, float]] = {"pass_rate": (0.25, 0.75), "trace_length": (4096, 16_384)}
 TAGS: dict[By, str] = {"pass_rate": "pass_rate", "trace_length": "trace_tokens"}
 UNRATED = "unrated"
+CONTAMINATED = "contaminated"
 
 MEASURED = 200  # conversations of a kind that are tokenised for the plan
 
@@ -63,7 +65,8 @@ class Survey:
     """What one pass found: how many were read, left out by which filter, and the places of the rest by kind."""
 
     read: int = 0
-    dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FILTERS, 0))
+    dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*FILTERS, CONTAMINATED), 0))
+    matches: list[tuple[str, str, Match]] = field(default_factory=list)  # id and question of what is tested on
     kept: dict[Kind, array[int]] = field(default_factory=dict)
 
     @property
@@ -78,10 +81,13 @@ def survey(
     domain: str | None = None,
     by: By | None = None,
     thresholds: tuple[float, float] | None = None,
+    tested: Tested | None = None,
+    overlap_frac: float = 0.5,
 ) -> Survey:
     """Look at each conversation once.
 
     Args:
+        tested: conversations are left out one of whose user turns is, or holds `overlap_frac` of, a question of it.
         active: the filters that are on.
         domain: what all of them count as, for filters and kinds; None leaves each its own.
     """
@@ -94,9 +100,21 @@ def survey(
         if (why := why_dropped(record, active)) is not None:
             found.dropped[why] += 1
             continue
+        if tested is not None and (match := _tested(record, tested, overlap_frac)) is not None:
+            found.dropped[CONTAMINATED] += 1
+            found.matches.append((record.id, *match))
+            continue
         kind = (record.domain, difficulty(record, by, limits))
         found.kept.setdefault(kind, array("q")).append(place)
     return found
+
+
+def _tested(record: Conversation, tested: Tested, overlap_frac: float) -> tuple[str, Match] | None:
+    """The first user turn that is tested on, with what it matches."""
+    for message in record.messages:
+        if message.role == "user" and (match := tested.find(message.content, overlap_frac)) is not None:
+            return message.content, match
+    return None
 
 
 @dataclass(frozen=True, slots=True)

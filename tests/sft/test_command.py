@@ -6,11 +6,13 @@ import json
 import re
 import subprocess
 import sys
+from itertools import islice
 
 import pytest
 import tomli
 
 import h1r_profiles
+from h1r_plugins.data.arith import arith
 
 RECIPE = """
 init = "scratch"
@@ -138,3 +140,17 @@ def test_a_dry_run_prints_the_mixture_by_kind_and_starts_nothing(tiny, tmp_path)
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     by_kind = [last[f"train/tokens_science_{hardness}"] for hardness in ("easy", "hard")]
     assert sum(by_kind) == last["train/tokens"]
+
+
+def test_questions_that_are_tested_on_are_left_out_and_named(recipe, tmp_path):
+    first, second = islice(arith(size=8, steps_max=4)(), 2)
+    tested = [{"id": "one", "prompt": first.messages[0].content.upper()}, {"id": "two", "prompt": "Something else"}]
+    (tmp_path / "tested.jsonl").write_text("\n".join(map(json.dumps, tested)))
+    against = f'contamination.against=["jsonl:path={tmp_path}/tested.jsonl", "arith"]'
+    done = h1r("--config", recipe, "--set", against, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "arith: 7 of 8 conversations are trained on; left out: contaminated 1\n" in done.stderr
+    (report,) = json.loads((tmp_path / "run" / "data_report.json").read_text())
+    (row,) = report["contaminated"]
+    assert (row["id"], row["tested"]["problem_id"], row["tested"]["exact"]) == (first.id, "one", True)
+    assert row["id"] != second.id

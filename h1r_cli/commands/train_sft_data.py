@@ -1,0 +1,146 @@
+"""The data of `h1r train-sft`: `[[mix]]` tables to a mixture, a report of each, and what a dry run prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from h1r_cli.errors import DataError
+from h1r_cli.registry import Registry
+
+if TYPE_CHECKING:
+    from h1r_cli.data.chat import Sample
+    from h1r_cli.data.contamination import Tested
+    from h1r_cli.data.mixture import Mixture, Source
+    from h1r_cli.settings import Mix, TrainSftSettings
+    from h1r_cli.sft.loop import Plan
+    from h1r_cli.types import Conversation
+
+
+def mixture(registry: Registry, settings: TrainSftSettings) -> tuple[Mixture, list[dict[str, Any]]]:
+    """The sources of the [[mix]] tables, read, checked and filtered; and what data_report.json says of each."""
+    from h1r_cli.data.mixture import Mixture
+
+    tested = _tested(registry, settings.contamination.against)
+    sources, reports = [], []
+    for mix in settings.mix:
+        found, report = _sources(registry, mix, settings, tested)
+        sources += found
+        reports.append(report)
+    return Mixture(tuple(sources), settings.seed), reports
+
+
+def _tested(registry: Registry, against: Sequence[str]) -> Tested | None:
+    """The questions that must not be trained on: those of benchmarks, or of data sources."""
+    from h1r_cli.build import parse_part
+    from h1r_cli.commands.parts import source_problems
+    from h1r_cli.data.contamination import index
+
+    named = []
+    for text in against:
+        name, source_options = parse_part(text)
+        if not source_options and name in registry.names("h1r_benchmarks"):
+            benchmark = registry.find("h1r_benchmarks", name)
+            name, source_options = benchmark.source, dict(benchmark.source_options)
+        named += [(text, problem) for problem in source_problems(registry, name, source_options)]
+    return index(named) if named else None
+
+
+def _sources(
+    registry: Registry, mix: Mix, settings: TrainSftSettings, tested: Tested | None
+) -> tuple[list[Source], dict[str, Any]]:
+    """One [[mix]] table: a source for each domain and difficulty that is in it."""
+    from dataclasses import asdict
+
+    from h1r_cli.data.mixture import Source
+    from h1r_cli.data.survey import UNRATED, View, survey
+
+    records = _conversations(registry, mix)
+    found = survey(
+        records,
+        active=[name for name, on in settings.filters if on],
+        domain=mix.domain,
+        by=mix.by,
+        thresholds=mix.thresholds,
+        tested=tested,
+        overlap_frac=settings.contamination.overlap_frac,
+    )
+    if not found.kept:
+        raise DataError(
+            f"none of the {found.read} conversations of data source '{mix.source}' passes the filters",
+            known=", ".join(f"{name} {count}" for name, count in found.dropped.items() if count),
+            fix="mend the data, or switch a filter off, as in --set filters.empty_reasoning=false",
+        )
+    factors = {**dict(mix.difficulty), UNRATED: 1.0}
+    sources = [
+        Source(View(records, places, mix.domain), mix.weight * mix.repeat * factors[kind[1]], kind)
+        for kind, places in sorted(found.kept.items())
+        if factors[kind[1]]
+    ]
+    report = {
+        "source": mix.source,
+        "options": mix.options,
+        "sha256": _digest(records),
+        "read": found.read,
+        "dropped": found.dropped,
+        "kept": found.kept_conversations,
+        "contaminated": [
+            {"id": name, "question": question, "tested": asdict(match)} for name, question, match in found.matches
+        ],
+        "kinds": {"/".join(kind): len(places) for kind, places in sorted(found.kept.items())},
+    }
+    return sources, report
+
+
+def _conversations(registry: Registry, mix: Mix) -> list[Conversation]:
+    from h1r_cli.build import build
+    from h1r_cli.types import Conversation
+
+    records = list(build(registry, "h1r_data_sources", mix.source, mix.options, origin="[[mix]]")())
+    conversations = [record for record in records if isinstance(record, Conversation)]
+    if len(conversations) != len(records) or not records:
+        raise DataError(
+            f"data source '{mix.source}' gives {len(conversations)} conversations and "
+            f"{len(records) - len(conversations)} problems",
+            fix="choose a source or options that give conversations, which end with an assistant's turn",
+        )
+    return conversations
+
+
+def planned_lines(
+    settings: TrainSftSettings, directory: Path, sources: Sequence[Source], plan: Plan
+) -> Iterator[str]:
+    """What --dry-run prints."""
+    from h1r_cli.data.survey import planned
+    from h1r_cli.model.tokenizer import load_tokenizer
+    from h1r_cli.plan.sft import SftPlan, lines
+
+    tokenizer = load_tokenizer(directory)
+
+    def tokenize(conversation: Conversation) -> Sample:
+        return tokenizer.sample(conversation, settings.system_prompt)
+
+    kinds = [planned(source, tokenize, plan.max_length_tokens) for source in sources]
+    return lines(SftPlan(kinds, settings.epochs, plan.global_batch, plan.steps, plan.warmup_frac))
+
+
+def left_out(data_report: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each source of which something was left out."""
+    for source in data_report:
+        if source["kept"] < source["read"]:
+            counts = ", ".join(f"{name} {count}" for name, count in source["dropped"].items() if count)
+            kept = f"{source['kept']:,} of {source['read']:,}"
+            yield f"{source['source']}: {kept} conversations are trained on; left out: {counts}"
+
+
+def _digest(conversations: Sequence[Conversation]) -> str:
+    """The sha256 of what is trained on, hexadecimal."""
+    import hashlib
+
+    content = hashlib.sha256()
+    for conversation in conversations:
+        for message in conversation.messages:
+            content.update(f"{message.role}\0{message.reasoning}\0{message.content}\0{message.tool_calls}\0".encode())
+        content.update(f"{conversation.tools}\0".encode())
+    return content.hexdigest()
