@@ -81,13 +81,13 @@ def open_run(
     """The run directory at `path`; the manifest's status follows how the block ends.
 
     Args:
-        facts: what else the manifest says (plugins, hardware, data digests).
+        facts: what else the manifest says (plugins, hardware); under "data" what the run's data are, with digests.
 
     Raises:
-        RunDirError: it exists and `resume` is not set, there is nothing to resume, or the settings differ from
-            those of the run that is to be resumed.
+        RunDirError: it exists and `resume` is not set, there is nothing to resume, or the settings or the data
+            differ from those of the run that is to be resumed.
     """
-    run = _resume(path, resolved) if resume else _create(path)
+    run = _resume(path, resolved, facts.get("data")) if resume else _create(path)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     run.write_json(
         "manifest.json", {**_manifest(command, resolved), **facts, "started": started, "status": "running"}
@@ -111,7 +111,7 @@ def _create(path: Path) -> RunDir:
     return RunDir(path, resumed=False)
 
 
-def _resume(path: Path, resolved: Resolved[Any]) -> RunDir:
+def _resume(path: Path, resolved: Resolved[Any], data: Any) -> RunDir:
     try:
         before = tomli.loads((path / "config.toml").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -126,7 +126,19 @@ def _resume(path: Path, resolved: Resolved[Any]) -> RunDir:
                 known=f"set by {resolved.origin(key)}",
                 fix=f"resume with --config {path / 'config.toml'}, or start afresh with another --out",
             )
+    stored = json.loads((path / "manifest.json").read_text(encoding="utf-8")).get("data")
+    if _unplaced(stored) != _unplaced(json.loads(json.dumps(data))):
+        raise RunDirError(
+            f"the data of {path} have changed",
+            known=f"they were {json.dumps(stored)}, and are now {json.dumps(data)}",
+            fix="resume with the same data, or start afresh with another --out",
+        )
     return RunDir(path, resumed=True)
+
+
+def _unplaced(data: Any) -> Any:
+    """What a manifest says of the data, but for where a file lies: it may have been moved."""
+    return {key: value for key, value in data.items() if key != "file"} if isinstance(data, dict) else data
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

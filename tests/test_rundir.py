@@ -98,6 +98,20 @@ def test_a_run_is_not_resumed_with_other_settings(tmp_path, then, now, expected)
     assert (tmp_path / "config.toml").read_text() == before
 
 
+def test_a_run_is_not_resumed_on_other_data_but_on_the_same_in_another_place(tmp_path):
+    data = {"file": "a.jsonl", "sha256": "0f", "problems": 3}
+    with open_run(tmp_path, "generate", settled(), resume=False, facts={"data": data}):
+        pass
+    with open_run(tmp_path, "generate", settled(), resume=True, facts={"data": data | {"file": "b.jsonl"}}):
+        pass
+    other = {"data": data | {"sha256": "ff"}}
+    with (
+        pytest.raises(RunDirError, match=f"the data of {tmp_path} have changed"),
+        open_run(tmp_path, "generate", settled(), resume=True, facts=other),
+    ):
+        pass
+
+
 def test_a_run_is_resumed_on_other_hardware(tmp_path):
     with open_run(tmp_path, "generate", settled(launch={"threads": 1}), resume=False, facts={}):
         pass

@@ -11,7 +11,7 @@ import click
 
 from h1r_cli import hookimpl
 from h1r_cli.commands import options
-from h1r_cli.errors import DataError, RunDirError
+from h1r_cli.errors import DataError
 
 if TYPE_CHECKING:
     from h1r_cli.registry import Registry
@@ -54,11 +54,8 @@ def command(registry: Registry, /, recorded: Path, out: Path | None, resume: boo
     others = _others(Path(against), rows) if against is not None and against.endswith(".jsonl") else None
     if against is not None and others is None:
         parts["against"] = Part(**options.part(against) or {})
-    facts = {"recorded": {"file": str(recorded), "sha256": digest(recorded)}}
-    directory = out or default_path("verify")
-    if resume:
-        _same_file(directory, facts)
-    with open_run(directory, "verify", resolved, resume=resume, facts=facts) as run:
+    facts = {"data": {"file": str(recorded), "sha256": digest(recorded)}}
+    with open_run(out or default_path("verify"), "verify", resolved, resume=resume, facts=facts) as run:
         judged = {}
         with pool(registry, parts, settings.scoring) as judges:
             for name, file in (("reward", "verdicts.jsonl"), ("against", "against.jsonl")):
@@ -76,17 +73,6 @@ def command(registry: Registry, /, recorded: Path, out: Path | None, resume: boo
         click.echo(line)
     click.echo(f"verdicts.jsonl and report.json -> {run.path}", err=True)
     raise click.exceptions.Exit(0 if found.clean else 1)
-
-
-def _same_file(directory: Path, facts: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run that judged another file."""
-    manifest = directory / "manifest.json"
-    before = json.loads(manifest.read_text(encoding="utf-8")).get("recorded") if manifest.exists() else None
-    if before is not None and before["sha256"] != facts["recorded"]["sha256"]:
-        raise RunDirError(
-            f"{directory} judged another file, {before['file']}",
-            fix="give the same completions, or leave --resume out and give another --out",
-        )
 
 
 def _by_key(rows: list[dict[str, Any]], path: Path) -> dict[Key, dict[str, Any]]:

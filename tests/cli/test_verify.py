@@ -85,7 +85,7 @@ def test_resume_judges_only_what_is_not_judged_yet(h1r, recorded, tmp_path):
     assert path.read_text() == marked + whole[len(first) :]
     write(tmp_path / "other.jsonl", ROWS[:2])
     refused = h1r("verify", "other.jsonl", "--out", "run", "--resume", status=2)
-    assert refused.stderr.startswith("error: run judged another file, recorded.jsonl\n")
+    assert refused.stderr.startswith("error: the data of run have changed\n")
 
 
 @pytest.mark.parametrize(
