@@ -40,10 +40,12 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implemen
     "h1r_data_sources": ("h1r_plugins.data.arith", "h1r_plugins.data.jsonl"),
     "h1r_rewards": (
         "h1r_plugins.rewards.choice",
+        "h1r_plugins.rewards.code",
         "h1r_plugins.rewards.compose",
         "h1r_plugins.rewards.format",
         "h1r_plugins.rewards.instructions",
         "h1r_plugins.rewards.math",
+        "h1r_plugins.rewards.sandbox_fusion",
         "h1r_plugins.rewards.science",
     ),
     "h1r_pruners": (
