@@ -15,13 +15,12 @@ from h1r_cli.commands import options
 if TYPE_CHECKING:
     from h1r_cli.commands.parts import Sampler
     from h1r_cli.config import Resolved
-    from h1r_cli.deepconf.vote import Same
     from h1r_cli.evals.loop import Judge
     from h1r_cli.registry import Registry
     from h1r_cli.rewards.pool import Pool
     from h1r_cli.rundir import RunDir
     from h1r_cli.settings import EvalSettings, Part
-    from h1r_cli.types import Problem, Sampling
+    from h1r_cli.types import Problem, Sampling, Verifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class Task:
     name: str
     problems: list[Problem]
     reward: Part
-    same: Same
+    verifier: Verifier  # built here to group answers; the pool builds its own
     samples: int
     sampling: Sampling
 
@@ -52,7 +51,8 @@ class Task:
 @click.pass_obj
 def command(registry: Registry, /, benchmarks: tuple[str, ...], out: Path | None, resume: bool, **given: Any) -> None:
     """Evaluate a model on each BENCHMARK: the name of a benchmark, or a data source as NAME:key=value,..."""
-    from h1r_cli.commands.parts import pool, sampler
+    from h1r_cli.commands.parts import pool, reward_facts, sampler
+    from h1r_cli.deepconf.result import same_answer
     from h1r_cli.errors import ConfigError
     from h1r_cli.evals.loop import evaluate, table
     from h1r_cli.generation import read_rows
@@ -69,14 +69,17 @@ def command(registry: Registry, /, benchmarks: tuple[str, ...], out: Path | None
     parts = sampler(registry, settings) if recorded is None else None
     facts = {"data": {task.name: len(task.problems) for task in tasks}, "completions": recorded and str(recorded)}
     report = {}
-    judges = pool(registry, {task.name: task.reward for task in tasks}, settings.scoring)
+    facts["rewards"] = reward_facts({task.name: task.verifier for task in tasks})
+    judges = pool({task.name: task.reward for task in tasks}, settings.scoring)
     with open_run(out or default_path("eval"), "eval", resolved, resume=resume, facts=facts) as run, judges:
         for task in tasks:
             if parts is None:
                 rows: Any = read_rows(recorded) if recorded else ()
             else:
                 rows = _fresh(task, parts, settings, run)
-            evaluation = evaluate(task.name, task.problems, rows, _judge(judges, task.name), task.same)
+            evaluation = evaluate(
+                task.name, task.problems, rows, _judge(judges, task.name), same_answer(task.verifier)
+            )
             report[task.name] = evaluation.to_json()
             run.write_json("report.json", report)
             click.echo("\n".join(table(evaluation)))
@@ -86,9 +89,8 @@ def command(registry: Registry, /, benchmarks: tuple[str, ...], out: Path | None
 
 def _task(registry: Registry, text: str, resolved: Resolved[EvalSettings], limit: int | None) -> Task:
     """A benchmark by name, or a data source with its options."""
-    from h1r_cli.build import build, parse_part
-    from h1r_cli.commands.parts import source_problems
-    from h1r_cli.deepconf.result import same_answer
+    from h1r_cli.build import parse_part
+    from h1r_cli.commands.parts import source_problems, verifiers
     from h1r_cli.evals.loop import asked_by, sampled_by, with_reference
     from h1r_cli.settings import Part
 
@@ -105,9 +107,9 @@ def _task(registry: Registry, text: str, resolved: Resolved[EvalSettings], limit
         problems = source_problems(registry, name, source_options)
     if settings.reward is not None:
         reward = settings.reward
-    verifier = build(registry, "h1r_rewards", reward.name, reward.options, origin="[reward]")
+    verifier = verifiers(registry, {name: reward})[name]
     judged = list(with_reference(text, problems[:limit]))
-    return Task(name, judged, reward, same_answer(verifier), settings.samples or samples, sampling)
+    return Task(name, judged, reward, verifier, settings.samples or samples, sampling)
 
 
 def _judge(judges: Pool, name: str) -> Judge:

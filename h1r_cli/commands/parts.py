@@ -14,7 +14,7 @@ import click
 from h1r_cli.build import build, model_directory, parse_part
 from h1r_cli.errors import ConfigError, DataError
 from h1r_cli.registry import Registry
-from h1r_cli.types import Engine, Problem
+from h1r_cli.types import Engine, Problem, Verifier
 
 if TYPE_CHECKING:
     from h1r_cli.rewards.pool import Pool
@@ -81,13 +81,24 @@ def source_problems(registry: Registry, name: str, options: dict[str, Any]) -> l
     return found
 
 
-def pool(registry: Registry, parts: Mapping[str, Part], scoring: Scoring) -> Pool:
-    """The processes that judge with the named rewards; each is built here once, so that a slip shows at once."""
+def verifiers(registry: Registry, parts: Mapping[str, Part]) -> dict[str, Verifier]:
+    """The rewards that are named, built in this process, so that a slip shows before anything starts."""
+    return {
+        name: build(registry, "h1r_rewards", part.name, part.options, origin="[reward]")
+        for name, part in parts.items()
+    }
+
+
+def reward_facts(made: Mapping[str, Verifier]) -> dict[str, Any]:
+    """What the manifest says of rewards: how programs are run, for those that run any."""
+    return {name: facts for name, verifier in made.items() if (facts := dict(getattr(verifier, "facts", {})))}
+
+
+def pool(parts: Mapping[str, Part], scoring: Scoring) -> Pool:
+    """The processes that judge with the named rewards."""
     from h1r_cli.rewards.pool import Limits, Pool
     from h1r_cli.rewards.worker import serve
 
-    for part in parts.values():
-        build(registry, "h1r_rewards", part.name, part.options, origin="[reward]")
     limits = Limits(scoring.deadline_s, scoring.memory_gib, scoring.watchdog_s)
     named = {name: (part.name, part.options) for name, part in parts.items()}
     workers = scoring.workers or len(os.sched_getaffinity(0))

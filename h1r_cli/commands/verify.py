@@ -36,7 +36,7 @@ def command(registry: Registry, /, recorded: Path, out: Path | None, resume: boo
     With --against, also say where the two differ. Exit status 0: all are judged, and alike; 1: there is a difference,
     or a completion that got no verdict; 2: an error.
     """
-    from h1r_cli.commands.parts import pool
+    from h1r_cli.commands.parts import pool, reward_facts, verifiers
     from h1r_cli.generation import read_rows
     from h1r_cli.rewards.process import Job
     from h1r_cli.rewards.rescore import Rescored, differences, lines, report, rescore
@@ -54,10 +54,13 @@ def command(registry: Registry, /, recorded: Path, out: Path | None, resume: boo
     others = _others(Path(against), rows) if against is not None and against.endswith(".jsonl") else None
     if against is not None and others is None:
         parts["against"] = Part(**options.part(against) or {})
-    facts = {"data": {"file": str(recorded), "sha256": digest(recorded)}}
+    facts = {
+        "data": {"file": str(recorded), "sha256": digest(recorded)},
+        "rewards": reward_facts(verifiers(registry, parts)),
+    }
     with open_run(out or default_path("verify"), "verify", resolved, resume=resume, facts=facts) as run:
         judged = {}
-        with pool(registry, parts, settings.scoring) as judges:
+        with pool(parts, settings.scoring) as judges:
             for name, file in (("reward", "verdicts.jsonl"), ("against", "against.jsonl")):
                 if name in parts:
                     jobs = {key: Job(name, problems[key], row["text"]) for key, row in rows.items()}

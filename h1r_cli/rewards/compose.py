@@ -65,6 +65,11 @@ class Composition:
         return part
 
     @property
+    def facts(self) -> dict[str, object]:
+        """What the manifest should say of the parts: how programs are run, for those that run any."""
+        return {key: dict(facts) for key, part in self.parts.items() if (facts := getattr(part, "facts", {}))}
+
+    @property
     def mains(self) -> list[Verifier]:
         """All that can be a main part, each once, in the order of `by_domain`."""
         keys = dict.fromkeys([*self.by_domain.values(), *([] if self.main is None else [self.main])])

@@ -32,7 +32,7 @@ def read(path):
 def test_it_counts_by_reason_and_keeps_each_verdict(h1r, recorded, tmp_path):
     done = h1r("verify", recorded, "--out", "run", "--workers", "2")
     assert done.stdout.splitlines()[0] == "4 completions of 3 problems: 2 correct, mean reward 0.500"
-    assert "  1  equal as numbers" in done.stdout.splitlines()
+    assert "  1  equal as values" in done.stdout.splitlines()
     verdicts = read(tmp_path / "run" / "verdicts.jsonl")
     assert [row["correct"] for row in verdicts] == RIGHT
     assert [(row["id"], row["sample"]) for row in verdicts] == [("a", 0), ("a", 1), ("b", 0), ("c", 0)]
@@ -78,7 +78,7 @@ def test_resume_judges_only_what_is_not_judged_yet(h1r, recorded, tmp_path):
     path = tmp_path / "run" / "verdicts.jsonl"
     whole = path.read_text()
     first, second, *_ = whole.splitlines(keepends=True)
-    marked = first.replace("equal as numbers", "kept as it was")
+    marked = first.replace("equal as values", "kept as it was")
     path.write_text(marked + second[:20])  # a kill in the middle of the second line
     done = h1r("verify", recorded, "--out", "run", "--resume")
     assert "kept as it was" in done.stdout
@@ -126,3 +126,12 @@ def test_a_composition_in_toml_judges_by_domain_and_takes_its_penalty(h1r, tmp_p
     ]
     assert [row["parts"] for row in found][1] == {"math": 1.0, "format": 0.0}
     assert "3 correct, mean reward 0.625" in done.stdout  # (1 + 0.75 + 1 - 0.25) / 4
+
+
+def test_that_programs_ran_without_a_sandbox_is_in_the_manifest(h1r, tmp_path):
+    tests = {"stdin": [{"input": "2\n", "output": "4\n"}]}
+    rows = [{"id": "a", "text": "```python\nprint(2 * int(input()))\n```", "answer": tests}]
+    h1r("verify", write(tmp_path / "rows.jsonl", rows), "--reward", "code:sandbox=none", "--out", "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["rewards"] == {"reward": {"sandbox": "none", "seccomp": "none"}}
+    assert read(tmp_path / "run" / "verdicts.jsonl")[0]["reason"] == "passed"
