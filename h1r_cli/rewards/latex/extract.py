@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from h1r_cli.rewards.latex.compare import compare
+
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)  # an escaped brace is taken with its backslash
 _BETWEEN = re.compile(r"(?:\s|[$,;.&]|\\[()\[\],;:! ]|\\q?quad|\*\*|(?:\\text\s*\{\s*)?\b(?:and|or)\b(?:\s*\})?)*")
 LONGEST_GAP_CHARS = 40
@@ -40,7 +42,8 @@ def last_boxed(text: str) -> str | None:
 def boxed_answer(text: str) -> str | None:
     r"""As `last_boxed`; but boxes that only a comma, an "and" or an "or" divides are one answer, a list.
 
-    `\boxed{1} and \boxed{2}` is "1, 2"; `\boxed{1}, so \boxed{2}` is "2". The same content twice in a row counts once.
+    `\boxed{1} and \boxed{2}` is "1, 2"; `\boxed{1}, so \boxed{2}` is "2". Of contents in a row that are equal the
+    last one counts: `\boxed{1\frac{1}{2}} or \boxed{\frac{3}{2}}` is one answer.
     """
     boxes = sorted(_boxes(text), key=lambda box: box.begin)
     if not boxes:
@@ -51,7 +54,7 @@ def boxed_answer(text: str) -> str | None:
         if not 0 <= gap <= LONGEST_GAP_CHARS or not _BETWEEN.fullmatch(text, left.end + 1, right.start):
             break
         content = text[left.begin : left.end].strip()
-        if content != contents[-1]:
+        if content != contents[-1] and not compare(content, contents[-1]):
             contents.append(content)
     return ", ".join(reversed(contents))
 
