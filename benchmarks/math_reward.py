@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from h1r_cli.rewards.latex.answer import read
 from h1r_cli.rewards.pool import Pool
 from h1r_cli.rewards.process import Job
 from h1r_cli.rewards.worker import serve
@@ -29,24 +30,29 @@ from h1r_plugins.rewards import math as reward
 Pairs = Sequence[tuple[str, str]]  # reference, completion
 
 
+def rows(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def shifted(path: Path, *by: int) -> list[str]:
+    """All reference answers, in another order for each shift."""
+    answers = [row["answer"] for row in rows(path)]
+    return [answers[(place + shift) % len(answers)] for shift in by for place in range(len(answers))]
+
+
 def solutions(path: Path) -> list[tuple[str, str]]:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    own = [(row["answer"], row["solution"]) for row in rows[::2]]
-    others = [
-        (rows[(place + 137) % len(rows)]["answer"], rows[place]["solution"]) for place in range(1, len(rows), 2)
-    ]
-    return [pair for both in zip(own, others, strict=True) for pair in both]
+    return list(zip(shifted(path, 0, 137), [row["solution"] for row in rows(path)] * 2, strict=True))
 
 
 def boxed(path: Path) -> list[tuple[str, str]]:
-    answers = [json.loads(line)["answer"] for line in path.read_text(encoding="utf-8").splitlines()]
-    return [(answers[(place + 137) % len(answers)], f"\\boxed{{{answer}}}") for place, answer in enumerate(answers)]
+    completions = [f"\\boxed{{{answer}}}" for answer in shifted(path, 0)]
+    return list(zip(shifted(path, 137, 211), completions * 2, strict=True))
 
 
 def ours(pairs: Pairs) -> list[bool]:
     for cache in (reward._equal_by_math_verify, reward._parsed, reward._found_by_math_verify, reward.normalised):
         cache.cache_clear()
-    reward.compare.__globals__["read"].cache_clear()
+    read.cache_clear()
     verify = reward.math()
     return [verify(Problem("p", "?", reference), completion).correct for reference, completion in pairs]
 
@@ -66,7 +72,10 @@ def pooled(pairs: Pairs, workers: int) -> tuple[list[bool], float]:
     """The verdicts, and the seconds of them alone: the processes are up, and their caches nearly bare."""
     jobs = [Job("math", Problem("p", "?", reference), completion) for reference, completion in pairs]
     with Pool(serve, {"math": ("math", {})}, workers) as pool:
-        list(pool.verdicts([Job("math", Problem("w", "?", "x^2+y"), "\\boxed{y+x^2+\\sin 1}")] * 4 * workers))
+        warm = [
+            Job("math", Problem("w", "?", "\\log_2 8"), f"\\boxed{{\\ln {place}}}") for place in range(100 * workers)
+        ]
+        list(pool.verdicts(warm))
         began = time.perf_counter()
         found = [verdict.correct for verdict in pool.verdicts(jobs)]
         return found, time.perf_counter() - began

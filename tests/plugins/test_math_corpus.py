@@ -37,6 +37,10 @@ JUDGED = {  # reference, answer: why math-verify, which says the opposite of our
     ("(1,2)", r"\big(1,2\big)"): "brackets of another size; it can't read them",
     ("x", "X"): "letters keep their case in mathematics; it has none",
     ("7", "7,7,7"): "three answers are not one; it makes a set of them",
+    ("f(x+1)", "fx+f"): "f at x+1; it multiplies",
+    ("2^3^2", "64"): "512, from the right; it goes from the left",
+    ("1e5", "5e"): "100,000; it multiplies by e",
+    ("(1,000)", "(1,0)"): "a thousand, or no pair at all; it reads 000 as 0",
     ("52_8", "52_9"): "42 is not 47; it takes the base for an index and drops it",
 }
 

@@ -31,7 +31,8 @@ def same(a: Answer, b: Answer) -> bool | None:
     """As `compare`, of two answers that were read."""
     if isinstance(a, Equation) or isinstance(b, Equation):
         return _equations(a, b)
-    a, b = _only(a), _only(b)
+    if not (isinstance(a, Listing) and isinstance(b, Listing)):
+        a, b = _only(a), _only(b)
     if isinstance(a, Value) and isinstance(b, Value):
         return _values(a, b)
     if isinstance(a, Based) or isinstance(b, Based):
@@ -111,12 +112,12 @@ def _whole(value: Quotient) -> bool:
 
 
 def _rounded(exact: Quotient, decimal: Value) -> bool | None:
-    """Whether a decimal is a number rounded or cut off at its last digit; None for what is irrational."""
+    """Whether a decimal is a number rounded to its last digit; None for what is irrational."""
     value, shown = exact.rational, decimal.value.rational
     if value is None or shown is None:
         return None if not exact.atoms - {"pi", "e"} or any(name.endswith("#") for name in exact.atoms) else False
     assert decimal.places is not None
-    return decimal.places >= FEWEST_DIGITS and abs(value - shown) < Fraction(1, 10**decimal.places)
+    return decimal.places >= FEWEST_DIGITS and 2 * abs(value - shown) <= Fraction(1, 10**decimal.places)
 
 
 def _numbers(a: Quotient, b: Quotient) -> bool | None:

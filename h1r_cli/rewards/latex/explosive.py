@@ -1,4 +1,4 @@
-"""What a symbolic library must not be asked: a power or a factorial that it would write out, deaf to signals."""
+r"""What math-verify must not be asked: what it would write out in full, deaf to signals, and what it misreads."""
 
 from __future__ import annotations
 
@@ -12,6 +12,19 @@ DEEPEST_BRACKETS = 20
 _DIGITS = re.compile(r"\d+")
 _FACTORIAL = re.compile(r"!|binom|choose|prod|sum|\)_|Gamma")
 _POWER_OF_NUMBER = re.compile(r"(?:\d|[)}\]])\s*\^")
+
+
+_MISREAD = re.compile(
+    r"(?<![a-zA-Z\\])[fghFGHPQ]\s*\("  # a function at a place: it multiplies
+    r"|\^\s*\w\s*\^"  # a tower without braces: it goes from the left
+    r"|\d[eE][+-]?\d"  # a floating-point number: it multiplies by e
+    r"|[(\[]\s*\d{1,3}(?:,\d{3})+\s*[)\]]"  # a thousand in brackets, or a pair
+)
+
+
+def is_misread(formula: str) -> bool:
+    """Whether math-verify gives a formula a meaning that it may not have."""
+    return _MISREAD.search(formula) is not None
 
 
 def is_explosive(formula: str) -> bool:

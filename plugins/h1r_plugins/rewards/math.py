@@ -29,7 +29,7 @@ from typing import Any
 from h1r_cli import hookimpl
 from h1r_cli.errors import ConfigError
 from h1r_cli.rewards.latex.compare import compare
-from h1r_cli.rewards.latex.explosive import is_explosive
+from h1r_cli.rewards.latex.explosive import is_explosive, is_misread
 from h1r_cli.rewards.latex.extract import answer_part, boxed_answer
 from h1r_cli.rewards.latex.plain import normalised
 from h1r_cli.types import Problem, Verdict, Verifier
@@ -106,7 +106,9 @@ class MathVerifier:
 
     def _asked(self, gold: str, found: str) -> bool:
         """Tier 2, where it may be asked."""
-        if max(len(gold), len(found)) > LONGEST_FORMULA_CHARS or is_explosive(gold) or is_explosive(found):
+        if max(len(gold), len(found)) > LONGEST_FORMULA_CHARS:
+            return False
+        if any(is_explosive(formula) or is_misread(formula) for formula in (gold, found)):
             return False
         return _in_main_thread() and _equal_by_math_verify(gold, found, self.timeout_s)
 
