@@ -49,10 +49,19 @@ def boxed(path: Path) -> list[tuple[str, str]]:
     return list(zip(shifted(path, 137, 211), completions * 2, strict=True))
 
 
-def ours(pairs: Pairs) -> list[bool]:
-    for cache in (reward._equal_by_math_verify, reward._parsed, reward._found_by_math_verify, reward.normalised):
+def forget() -> None:
+    for cache in (
+        reward._equal_by_math_verify,
+        reward._parsed,
+        reward._found_by_math_verify,
+        reward.normalised,
+        read,
+    ):
         cache.cache_clear()
-    read.cache_clear()
+
+
+def ours(pairs: Pairs) -> list[bool]:
+    forget()
     verify = reward.math()
     return [verify(Problem("p", "?", reference), completion).correct for reference, completion in pairs]
 
@@ -115,11 +124,14 @@ def compare(name: str, pairs: Pairs, repeats: int, workers: int) -> None:
 
 def slowest(pairs: Pairs) -> None:
     verify, found = reward.math(), []
+    forget()
     for reference, completion in pairs:
         began = time.perf_counter()
-        reason = verify(Problem("p", "?", reference), completion).reason
-        found.append((time.perf_counter() - began, reason, completion[-60:]))
-    print("  slowest: " + "; ".join(f"{1e3 * took:.0f} ms ({reason})" for took, reason, _ in sorted(found)[:-6:-1]))
+        verify(Problem("p", "?", reference), completion)
+        found.append((time.perf_counter() - began, reference, completion[-40:]))
+    print("  slowest:")
+    for took, reference, end in sorted(found)[:-6:-1]:
+        print(f"    {1e3 * took:.0f} ms: {reference} | ...{end!r}")
 
 
 def main() -> None:
