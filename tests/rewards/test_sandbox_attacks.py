@@ -2,7 +2,7 @@
 
 import json
 import os
-import shutil
+import platform
 import socket
 import time
 from dataclasses import replace
@@ -12,15 +12,22 @@ import pytest
 
 from h1r_cli.rewards.programs import forms
 from h1r_cli.rewards.programs.judge import Terms, judged
+from h1r_cli.rewards.sandbox import probe, seccomp
 from h1r_cli.types import Problem
-
-pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 
 TERMS = Terms("bwrap", timeout_s=2, compile_timeout_s=20, memory_mib=256, workers=1)
 LOOT = "loot"  # what an attack prints where it succeeds: the expected output, so that a success would pass
 
 
-def by_output(program, terms=TERMS):
+@pytest.fixture(params=["bwrap", "namespaces"])
+def terms(request):
+    """Each attack is tried on both sandboxes."""
+    if (trouble := probe.trouble(request.param)) is not None:
+        pytest.skip(f"{request.param} does not work here: {trouble}")
+    return replace(TERMS, kind=request.param)
+
+
+def by_output(program, terms):
     answer = {"stdin": [{"input": "", "output": LOOT}]}
     return judged("python", program, forms.tests_of(Problem("p", "?", json.dumps(answer))), [0], terms).outcome
 
@@ -57,10 +64,10 @@ def processes_with(mark):
     ],
     ids=["fork bomb", "10 GiB", "8 forks", "endless print", "while True", "sleep", "deaf", "exit", "forged"],
 )
-def test_what_takes_too_much_ends_with_its_outcome(program, outcome):
+def test_what_takes_too_much_ends_with_its_outcome(program, outcome, terms):
     began = time.monotonic()
     # forked interpreters hold a few MiB each: the bomb is to meet the limit of processes, not that of memory
-    terms = replace(TERMS, memory_mib=1024) if "except OSError" in program else TERMS
+    terms = replace(terms, memory_mib=1024) if "except OSError" in program else terms
     assert by_output(program, terms) == outcome
     assert time.monotonic() - began < 15
 
@@ -91,34 +98,48 @@ def test_what_takes_too_much_ends_with_its_outcome(program, outcome):
         "keep = [open('/dev/null') for _ in range(10000)]",
     ],
 )
-def test_what_is_not_the_programs_is_refused(attempt):
-    assert by_output(tried(attempt)) == "wrong_answer"
+def test_what_is_not_the_programs_is_refused(attempt, terms):
+    assert by_output(tried(attempt), terms) == "wrong_answer"
     assert not Path("/usr/h1r-was-here").exists()
 
 
+def test_every_system_call_of_the_filter_is_refused_by_it(terms):
+    at = seccomp._ARCHITECTURES.index(platform.machine())
+    numbers = {name: row[at] for name, row in seccomp._OLD.items() if row[at] is not None} | seccomp._SINCE_5_1
+    program = (
+        "import ctypes, errno\nlibc, reached = ctypes.CDLL(None, use_errno=True), []\n"
+        f"for name, number in {numbers!r}.items():\n"
+        "    ctypes.set_errno(0)\n"
+        "    result = libc.syscall(number, -1, 0, 0, 0, 0, 0)\n"
+        "    if result >= 0 or ctypes.get_errno() != errno.EPERM: reached.append(name)\n"
+        f"print(reached or '{LOOT}')\n"
+    )
+    assert by_output(program, terms) == "passed"
+
+
 @pytest.mark.parametrize("number", [19, 9])
-def test_signals_to_the_parent_and_the_first_process_change_nothing(number):
+def test_signals_to_the_parent_and_the_first_process_change_nothing(number, terms):
     program = f"import os\nfor pid in (1, os.getppid()):\n    try: os.kill(pid, {number})\n    except OSError: pass\n"
-    assert by_output(program + f"print('{LOOT}')") == "passed"
+    assert by_output(program + f"print('{LOOT}')", terms) == "passed"
 
 
-def test_the_home_of_the_user_is_not_there(tmp_path):
+def test_the_home_of_the_user_is_not_there(tmp_path, terms):
     secret = tmp_path / "secret"
     secret.write_text("s")
-    assert by_output(tried(f"open({str(secret)!r}).read()")) == "wrong_answer"
+    assert by_output(tried(f"open({str(secret)!r}).read()"), terms) == "wrong_answer"
     home = f"found = os.listdir({str(Path.home())!r})\nif set(found) <= {{'.pyenv'}}: raise OSError"
-    assert by_output(tried(home)) == "wrong_answer"
+    assert by_output(tried(home), terms) == "wrong_answer"
 
 
-def test_a_port_of_the_host_is_out_of_reach_from_other_languages_too():
+def test_a_port_of_the_host_is_out_of_reach_from_other_languages_too(terms):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         program = f"(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && echo {LOOT} || echo held"
         tests = forms.tests_of(Problem("p", "?", json.dumps({"stdin": [{"input": "", "output": LOOT}]})))
-        assert judged("bash", program, tests, [0], TERMS).outcome == "wrong_answer"
+        assert judged("bash", program, tests, [0], terms).outcome == "wrong_answer"
 
 
-def test_a_daemon_that_was_left_behind_is_dead_when_the_verdict_is_there():
+def test_a_daemon_that_was_left_behind_is_dead_when_the_verdict_is_there(terms):
     mark = f"h1r-daemon-{os.getpid()}"
     program = (
         "import os, subprocess\n"
@@ -127,14 +148,14 @@ def test_a_daemon_that_was_left_behind_is_dead_when_the_verdict_is_there():
         "    os._exit(0)\n"
         f"print('{LOOT}')\n"
     )
-    assert by_output(program) == "passed"
+    assert by_output(program, terms) == "passed"
     assert processes_with(mark) == []
 
 
-def test_a_test_does_not_see_the_files_of_another():
+def test_a_test_does_not_see_the_files_of_another(terms):
     program = f"import os\nprint('dirty' if os.path.exists('/tmp/x') else '{LOOT}')\nopen('/tmp/x', 'w')\n"
     tests = forms.tests_of(Problem("p", "?", json.dumps({"stdin": [{"input": "", "output": LOOT}] * 3})))
-    assert judged("python", program, tests, [0, 1, 2], TERMS).outcome == "passed"
+    assert judged("python", program, tests, [0, 1, 2], terms).outcome == "passed"
 
 
 CALLS = {"function": "f", "calls": [{"args": [1], "expected": "a long secret value"}]}
@@ -172,6 +193,6 @@ ASSERTS = {"asserts": ["assert f(1) == 'a long secret value'", "assert f(2) == '
         ("def f(x): return bytearray(10 << 30)", "runtime_error"),
     ],
 )
-def test_the_comparison_is_out_of_the_programs_reach(answer, program, outcome):
+def test_the_comparison_is_out_of_the_programs_reach(answer, program, outcome, terms):
     tests = forms.tests_of(Problem("p", "?", json.dumps(answer)))
-    assert judged("python", program, tests, range(len(tests.cases)), TERMS).outcome == outcome
+    assert judged("python", program, tests, range(len(tests.cases)), terms).outcome == outcome

@@ -1,6 +1,7 @@
 """Running what a model wrote: bubblewrap, a filter of system calls, resource limits, and a watch from outside.
 
-What is tried, and what stops it (each line is a test in tests/rewards/test_sandbox_attacks.py):
+Without bubblewrap, `enter.py` makes the same namespaces and the same view of the machine itself. What is tried, and
+what stops it (each line is a test in tests/rewards/test_sandbox_attacks.py, which runs on both):
 
     fork bomb                         RLIMIT_NPROC for a user of the job's own; the wall clock
     10 GiB, alone or in many parts    RLIMIT_AS (RLIMIT_DATA for JVM, V8, Go); a watch over all together

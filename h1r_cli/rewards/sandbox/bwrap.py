@@ -22,8 +22,8 @@ FIRST_USER, USERS = 1 << 30, 1 << 30
 TMP_MIB, SHM_MIB = 64, 16
 HOME = "/tmp"
 
-_SYSTEM = ("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin")
-_SETTINGS = ("ld.so.cache", "alternatives", "java*")  # in /etc; neither names nor passwords nor keys
+SYSTEM = ("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin")
+SETTINGS = ("ld.so.cache", "alternatives", "java*")  # in /etc; neither names nor passwords nor keys
 
 
 def bwrap_argv(job: Job, *, status_fd: int, seccomp_fd: int | None) -> list[str]:
@@ -42,12 +42,12 @@ def bwrap_argv(job: Job, *, status_fd: int, seccomp_fd: int | None) -> list[str]
         "--",
         *(_become_nobody() if root else []),
         *job.limits.prlimit(count_processes=True),
-        *_SAY_STARTED,
+        *SAY_STARTED,
         *job.argv,
     ]
 
 
-_SAY_STARTED = ("sh", "-c", r"""printf '\001started\001\n' >&2; exec "$@" """, "sh")
+SAY_STARTED = ("sh", "-c", r"""printf '\001started\001\n' >&2; exec "$@" """, "sh")
 _TOGETHER = ("--cap-drop", "ALL", "--die-with-parent", "--new-session", "--clearenv")
 _USER = ("--unshare-all", "--uid", "1000", "--gid", "1000")
 _ROOT = (
@@ -71,13 +71,13 @@ def _become_nobody() -> list[str]:
 def _system_mounts() -> tuple[str, ...]:
     """/usr, what of /etc programs need to start, this interpreter, and fresh /proc, /dev and /tmp."""
     words = ["--ro-bind", "/usr", "/usr"]
-    for path in map(Path, _SYSTEM):
+    for path in map(Path, SYSTEM):
         if path.is_symlink():
             words += ["--symlink", os.readlink(path), str(path)]
         elif path.is_dir():
             words += ["--ro-bind", str(path), str(path)]
     words += ["--perms", "0755", "--dir", "/etc"]
-    for path in sorted(path for pattern in _SETTINGS for path in Path("/etc").glob(pattern)):
+    for path in sorted(path for pattern in SETTINGS for path in Path("/etc").glob(pattern)):
         words += ["--ro-bind", str(path), str(path)]
     words += ["--proc", "/proc", "--dev", "/dev"]
     words += ["--size", str(SHM_MIB * MIB), "--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -14,15 +15,26 @@ def held_bytes(first_pid: int, limit_bytes: int) -> int:
     Pages that several processes share count once each, which takes longer to find out: so they do only where the
     plain sum is over `limit_bytes`.
     """
-    processes = Path(
-        f"/proc/{first_pid}/root/proc"
-    )  # the sandbox's own /proc: its processes, whoever their parent is
+    inside = Path(f"/proc/{first_pid}/root/proc")  # the sandbox's own /proc: its processes, whoever their parent is
     try:
-        pids = [entry for entry in os.listdir(processes) if entry.isdigit()]
+        processes = [inside / entry for entry in os.listdir(inside) if entry.isdigit()]
+    except PermissionError:  # a first process that hides, of another user than root
+        processes = list(_descendants(first_pid))
     except OSError:  # it ended meanwhile
         return 0
-    plain = sum(_resident_bytes(processes / pid) for pid in pids)
-    return plain if plain <= limit_bytes else sum(_proportional_bytes(processes / pid) for pid in pids)
+    plain = sum(map(_resident_bytes, processes))
+    return plain if plain <= limit_bytes else sum(map(_proportional_bytes, processes))
+
+
+def _descendants(pid: int) -> Iterator[Path]:
+    """The processes below `pid`, as the host has them; those that are being made may be missing."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it ended meanwhile
+        return
+    for child in map(int, children):
+        yield Path(f"/proc/{child}")
+        yield from _descendants(child)
 
 
 def _resident_bytes(process: Path) -> int:

@@ -19,9 +19,10 @@ from typing import IO, Literal
 from h1r_cli.rewards.sandbox.bwrap import STARTED, bwrap_argv, environment
 from h1r_cli.rewards.sandbox.job import MIB, Ended, Ending, Job
 from h1r_cli.rewards.sandbox.memory import held_bytes
+from h1r_cli.rewards.sandbox.namespaces import namespaces_argv
 from h1r_cli.rewards.sandbox.seccomp import seccomp_filter
 
-SandboxKind = Literal["bwrap", "none"]
+SandboxKind = Literal["bwrap", "namespaces", "none"]
 
 GLANCE_S = 0.02  # between two looks at the memory
 LAST_WORDS_S = 5.0  # for the kernel to clear away what was killed
@@ -88,16 +89,17 @@ def _command(
     stack: ExitStack, job: Job, kind: SandboxKind, status_fd: int, results_fd: int
 ) -> tuple[Sequence[str], tuple[int, ...]]:
     """The whole command line, and the descriptors that it reads itself."""
-    places = {name: f"/{name}" if kind == "bwrap" else str(path) for name, path in job.mounts.items()}
+    places = {name: str(path) if kind == "none" else f"/{name}" for name, path in job.mounts.items()}
     places["results"] = str(results_fd)
     inner = replace(job, argv=tuple(_filled(word, places) for word in job.argv))
     if kind == "none":
         return [*job.limits.prlimit(count_processes=False), *inner.argv], ()
+    entered_by = bwrap_argv if kind == "bwrap" else namespaces_argv
     program = seccomp_filter()
     if program is None:
-        return bwrap_argv(inner, status_fd=status_fd, seccomp_fd=None), ()
+        return entered_by(inner, status_fd=status_fd, seccomp_fd=None), ()
     seccomp_fd = stack.enter_context(_file(program)).fileno()
-    return bwrap_argv(inner, status_fd=status_fd, seccomp_fd=seccomp_fd), (seccomp_fd,)
+    return entered_by(inner, status_fd=status_fd, seccomp_fd=seccomp_fd), (seccomp_fd,)
 
 
 def _filled(word: str, places: dict[str, str]) -> str:
@@ -205,7 +207,7 @@ class _Watch:
         """The verdict on the run, from what was seen outside alone."""
         code = self.process.wait()
         stdout, stderr, results = (bytes(self.read[name]) for name in self.streams)
-        if self.kind == "bwrap":
+        if self.kind != "none":
             before, started, stderr = stderr.partition(STARTED)
             if not started:
                 said = before.decode(errors="replace").strip()[-500:]

@@ -22,7 +22,7 @@ from h1r_cli.types import Problem, Verdict, Verifier
 
 def code(
     *,
-    sandbox: str = "bwrap",
+    sandbox: str = "auto",
     language: str | None = None,
     max_tests: int = 16,
     seed: int = 0,
@@ -35,7 +35,8 @@ def code(
 
     `language` is the one that is asked for where the tests don't say. `timeout_s` is CPU seconds of each test on
     stdin, or of all of a program's calls together; twice that is the wall clock's. `workers` tests of one program run
-    side by side. "none" as `sandbox` runs programs as this user, with nothing but limits around them.
+    side by side. `sandbox` is "auto" (bubblewrap where it works, else namespaces of our own, else an error), "bwrap",
+    "namespaces", or "none", which runs programs as this user, with nothing but limits around them.
 
     Raises:
         ConfigError: an option is wrong, the sandbox does not work here, or `language` cannot be run.
