@@ -46,7 +46,8 @@ def test_everything_ends_with_the_process_that_asked_for_it(kind):
     mark = f"h1r-orphan-{os.getpid()}"
     text = (
         "from h1r_cli.rewards.sandbox.run import run\nfrom h1r_cli.rewards.sandbox.job import Job, Limits\n"
-        f"run(Job(('sh', '-c', 'setsid sh -c \"sleep 100; : {mark}\" & sleep 100; : {mark}'), Limits(cpu_s=50)), {kind!r})"
+        f"words = ('sh', '-c', 'setsid sh -c \"sleep 100; : {mark}\" & sleep 100; : {mark}')\n"
+        f"run(Job(words, Limits(cpu_s=50)), {kind!r})"
     )
     caller = subprocess.Popen([sys.executable, "-c", text])
     inside = ("sh", "-c", f"sleep 100; : {mark}")
