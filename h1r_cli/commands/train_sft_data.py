@@ -28,7 +28,14 @@ def mixture(registry: Registry, settings: TrainSftSettings) -> tuple[Mixture, li
         found, report = _sources(registry, mix, settings, tested)
         sources += found
         reports.append(report)
-    return Mixture(tuple(sources), settings.seed), reports
+    made = Mixture(tuple(sources), settings.seed)
+    if not made.until(1):
+        raise DataError(
+            "an epoch of the mixture holds no conversation",
+            known=f"{sum(report['kept'] for report in reports)} are kept, and their weights leave none of them",
+            fix="raise weight, or the weights of difficulty",
+        )
+    return made, reports
 
 
 def _tested(registry: Registry, against: Sequence[str]) -> Tested | None:

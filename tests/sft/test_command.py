@@ -154,3 +154,9 @@ def test_questions_that_are_tested_on_are_left_out_and_named(recipe, tmp_path):
     (row,) = report["contaminated"]
     assert (row["id"], row["tested"]["problem_id"], row["tested"]["exact"]) == (first.id, "one", True)
     assert row["id"] != second.id
+
+
+def test_a_mixture_whose_weights_leave_nothing_is_an_error(recipe, tmp_path):
+    done = h1r("--config", recipe, "--set", 'mix=[{source="arith", size=3, weight=0.1}]', "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "error: an epoch of the mixture holds no conversation\n  known: 3 are kept" in done.stderr
