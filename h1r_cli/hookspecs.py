@@ -30,7 +30,8 @@ def h1r_data_sources() -> Factories:
     """Offer data sources. A factory returns ``() -> Iterable[Problem | Conversation]``.
 
     The source is called afresh for each pass and must yield the same records in the same order for the same
-    options.
+    options. What it returns may also give records by place (``__len__``, ``__getitem__``): then training does not
+    hold them in memory.
     """
     raise NotImplementedError
 

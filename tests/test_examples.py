@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from h1r_cli.data.prompts import read_prompts
+from h1r_cli.data.records import read_prompts
 from h1r_plugins.data.arith import split_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

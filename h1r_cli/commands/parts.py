@@ -63,7 +63,7 @@ def problems(
     if prompt is not None:
         return [Problem("prompt", prompt)]
     if file is not None:
-        from h1r_cli.data.prompts import read_prompts
+        from h1r_cli.data.records import read_prompts
 
         return read_prompts(file)[:limit]
     return source_problems(registry, *parse_part(data or ""))[:limit]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,11 @@ from h1r_cli.errors import DataError
 from h1r_cli.registry import Registry
 
 if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
     from h1r_cli.data.chat import Sample
     from h1r_cli.data.contamination import Tested
-    from h1r_cli.data.mixture import Mixture, Source
+    from h1r_cli.data.mixture import Mixture, Records, Source
     from h1r_cli.settings import Mix, TrainSftSettings
     from h1r_cli.sft.loop import Plan
     from h1r_cli.types import Conversation
@@ -58,14 +62,12 @@ def _sources(
     registry: Registry, mix: Mix, settings: TrainSftSettings, tested: Tested | None
 ) -> tuple[list[Source], dict[str, Any]]:
     """One [[mix]] table: a source for each domain and difficulty that is in it."""
-    from dataclasses import asdict
-
     from h1r_cli.data.mixture import Source
     from h1r_cli.data.survey import UNRATED, View, survey
 
-    records = _conversations(registry, mix)
+    records, content = _records(registry, mix), hashlib.sha256()
     found = survey(
-        records,
+        _conversations(mix, records, content),
         active=[name for name, on in settings.filters if on],
         domain=mix.domain,
         by=mix.by,
@@ -88,7 +90,7 @@ def _sources(
     report = {
         "source": mix.source,
         "options": mix.options,
-        "sha256": _digest(records),
+        "sha256": content.hexdigest(),
         "read": found.read,
         "dropped": found.dropped,
         "kept": found.kept_conversations,
@@ -100,19 +102,31 @@ def _sources(
     return sources, report
 
 
-def _conversations(registry: Registry, mix: Mix) -> list[Conversation]:
+def _records(registry: Registry, mix: Mix) -> Records:
+    """The source's records by place: its own, where it gives them so, else a list."""
     from h1r_cli.build import build
+
+    found = build(registry, "h1r_data_sources", mix.source, mix.options, origin="[[mix]]")()
+    records: Records = found if hasattr(found, "__getitem__") and hasattr(found, "__len__") else list(found)
+    if not len(records):
+        raise DataError(f"data source '{mix.source}' gives nothing", fix="choose options that give conversations")
+    return records
+
+
+def _conversations(mix: Mix, records: Records, content: Hash) -> Iterator[Conversation]:
+    """The records, once; `content` is fed with all that is trained on."""
     from h1r_cli.types import Conversation
 
-    records = list(build(registry, "h1r_data_sources", mix.source, mix.options, origin="[[mix]]")())
-    conversations = [record for record in records if isinstance(record, Conversation)]
-    if len(conversations) != len(records) or not records:
-        raise DataError(
-            f"data source '{mix.source}' gives {len(conversations)} conversations and "
-            f"{len(records) - len(conversations)} problems",
-            fix="choose a source or options that give conversations, which end with an assistant's turn",
-        )
-    return conversations
+    for record in records:
+        if not isinstance(record, Conversation):
+            raise DataError(
+                f"data source '{mix.source}' gives a problem, '{record.id}', where conversations are wanted",
+                fix="choose a source or options that give conversations, which end with an assistant's turn",
+            )
+        for turn in record.messages:
+            content.update(f"{turn.role}\0{turn.reasoning}\0{turn.content}\0{turn.tool_calls}\0".encode())
+        content.update(f"{record.tools}\0".encode())
+        yield record
 
 
 def planned_lines(
@@ -139,15 +153,3 @@ def left_out(data_report: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             counts = ", ".join(f"{name} {count}" for name, count in source["dropped"].items() if count)
             kept = f"{source['kept']:,} of {source['read']:,}"
             yield f"{source['source']}: {kept} conversations are trained on; left out: {counts}"
-
-
-def _digest(conversations: Sequence[Conversation]) -> str:
-    """The sha256 of what is trained on, hexadecimal."""
-    import hashlib
-
-    content = hashlib.sha256()
-    for conversation in conversations:
-        for message in conversation.messages:
-            content.update(f"{message.role}\0{message.reasoning}\0{message.content}\0{message.tool_calls}\0".encode())
-        content.update(f"{conversation.tools}\0".encode())
-    return content.hexdigest()

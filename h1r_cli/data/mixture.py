@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
-from h1r_cli.types import Conversation
+from h1r_cli.types import Conversation, Problem
 
 Kind = tuple[str, str]  # domain and difficulty
 
@@ -23,6 +23,14 @@ class Conversations(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Conversation: ...
+
+
+class Records(Protocol):
+    """What a data source may give instead of an iterator, so that nothing has to be held in memory."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, place: int, /) -> Problem | Conversation: ...
+    def __iter__(self) -> Iterator[Problem | Conversation]: ...
 
 
 @dataclass(frozen=True, slots=True)

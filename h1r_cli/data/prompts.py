@@ -1,4 +1,4 @@
-"""Problems and conversations from a JSONL file, checked whole before anything else happens.
+"""What a line of a JSONL file of problems and conversations holds; `records` reads the file.
 
 A line is one JSON object:
 
@@ -17,65 +17,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, get_args
 
-from h1r_cli.errors import DataError
 from h1r_cli.types import Conversation, Message, Problem, Role
 
 PROMPT_KEYS = ("prompt", "question", "problem")
 ROLES: tuple[Role, ...] = get_args(Role)
 GSM8K_TAIL = re.compile(r"^#### *(.+?)\s*\Z", re.MULTILINE)
-
-
-def read_prompts(path: Path) -> list[Problem]:
-    """The problems of a JSONL file.
-
-    Raises:
-        DataError: the file or one of its lines cannot be used, or a chat in it ends with an assistant turn.
-    """
-    problems = []
-    for record in read_records(path):
-        if isinstance(record, Conversation):
-            raise DataError(
-                f"{path}: record '{record.id}' ends with an assistant turn",
-                fix="end its messages with the user turn that is to be answered",
-            )
-        problems.append(record)
-    return problems
-
-
-def read_records(path: Path) -> list[Problem | Conversation]:
-    """The records of a JSONL file, in its order; empty lines are skipped.
-
-    Raises:
-        DataError: no such file, no record in it, or a line that cannot be used (file, line number, reason).
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: JSON may hold U+2028
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", fix="give the path of a JSONL file") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text: {error.reason}", fix="save it as UTF-8") from error
-    line_of: dict[str, int] = {}
-    records = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = parse(line, fallback_id=str(number))
-        except ValueError as error:  # json's, or one of `parse` below
-            raise DataError(f"{path}, line {number}: {error}", fix="mend that line, or take it out") from error
-        first = line_of.setdefault(record.id, number)
-        if first != number:
-            raise DataError(
-                f"{path}, line {number}: the id '{record.id}' is that of line {first} too",
-                fix="give each line an id of its own, or none at all",
-            )
-        records.append(record)
-    if not records:
-        raise DataError(f"{path} holds no record", fix='write one JSON object a line, such as {"prompt": "2+2?"}')
-    return records
 
 
 def parse(line: str, *, fallback_id: str) -> Problem | Conversation:

@@ -15,7 +15,7 @@ from typing import Literal
 from h1r_cli.data.chat import Sample
 from h1r_cli.data.contamination import Match, Tested
 from h1r_cli.data.filters import FILTERS, why_dropped
-from h1r_cli.data.mixture import Kind, Source
+from h1r_cli.data.mixture import Kind, Records, Source
 from h1r_cli.types import Conversation
 
 By = Literal["pass_rate", "trace_length"]
@@ -48,7 +48,7 @@ def difficulty(conversation: Conversation, by: By | None, thresholds: tuple[floa
 class View:
     """Some of a source's conversations, under another domain where one is given."""
 
-    records: Sequence[Conversation]
+    records: Records
     indices: Sequence[int]
     domain: str | None
 
@@ -57,6 +57,7 @@ class View:
 
     def __getitem__(self, index: int) -> Conversation:
         record = self.records[self.indices[index]]
+        assert isinstance(record, Conversation)  # as `survey` found it
         return record if self.domain is None else replace(record, domain=self.domain)
 
 

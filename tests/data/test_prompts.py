@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h1r_cli.data.prompts import parse, read_prompts, read_records
+from h1r_cli.data.prompts import parse
+from h1r_cli.data.records import JsonlRecords, read_prompts, read_records
 from h1r_cli.errors import DataError
 from h1r_cli.types import Conversation, Message, Problem
 from h1r_plugins.data.jsonl import jsonl
@@ -129,3 +131,24 @@ def test_any_text_survives_the_file(prompt, answer):
     problem = parse(line, fallback_id="1")
     assert problem.text == prompt
     assert problem.answer == answer or "####" in answer
+
+
+def test_records_by_place_are_those_of_a_pass(tmp_path):
+    path = tmp_path / "some.jsonl"
+    lines = ['{"prompt": "é"}', "", "  ", '{"prompt": "b", "id": "two"}', '{"prompt": "c\\u2028d"}']
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    records = JsonlRecords(path)
+    assert len(records) == 3
+    assert [records[place] for place in (2, 0, 1)] == [list(records)[place] for place in (2, 0, 1)]
+    assert [record.id for record in records] == ["1", "two", "5"]
+
+
+def test_what_is_held_of_a_file_does_not_grow_with_its_lines(tmp_path):
+    path = tmp_path / "large.jsonl"
+    path.write_text("".join(json.dumps({"prompt": "x" * 20_000, "id": number}) + "\n" for number in range(500)))
+    tracemalloc.start()
+    records = JsonlRecords(path)
+    assert records[499].id == "499"
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 200_000  # of a file of 10 MB

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from h1r_cli import hookimpl
-from h1r_cli.data.prompts import read_records
+from h1r_cli.data.records import JsonlRecords
 from h1r_cli.types import DataSource
 
 
 def jsonl(*, path: str) -> DataSource:
-    """The records of the JSONL file at `path`, read and checked whole on each pass."""
-    return lambda: read_records(Path(path))
+    """The records of the JSONL file at `path`, checked on each pass, and not held in memory."""
+    return lambda: JsonlRecords(Path(path))
 
 
 @hookimpl
