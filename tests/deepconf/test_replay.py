@@ -298,7 +298,6 @@ def test_the_mean_over_draws_is_the_mean_over_the_pool():
 
 
 def test_a_budget_beyond_the_pool_is_an_error_with_its_size():
-    with pytest.raises(
-        ConfigError, match="--budget 9 is more than the stored traces of problem p\n  known: it has 5"
-    ):
+    said = "--budget 9 is more than the stored traces of problem p\n  known: it has 5"
+    with pytest.raises(ConfigError, match=said):
         check_budgets([pool_of(5), pool_of(7)], [None, 5, 9])

@@ -13,9 +13,10 @@ from h1r_cli import hookimpl
 from h1r_cli.errors import ConfigError, listing
 from h1r_cli.rewards.latex.extract import answer_part
 from h1r_cli.rewards.programs.blocks import program_in
-from h1r_cli.rewards.programs.forms import drawn, tests_of
+from h1r_cli.rewards.programs.forms import tests_of
 from h1r_cli.rewards.programs.judge import Terms, judged
 from h1r_cli.rewards.programs.languages import LANGUAGES, trouble
+from h1r_cli.rewards.programs.submission import submission
 from h1r_cli.rewards.sandbox.probe import checked, facts
 from h1r_cli.types import Problem, Verdict, Verifier
 
@@ -84,22 +85,15 @@ class CodeVerifier:
             DataError: the problem's tests cannot be read.
         """
         tests = None if problem.answer is None else tests_of(problem)
-        part = answer_part(completion)
-        if part is None:
-            return Verdict(0.0, False, None, "the thought does not end")
-        block = program_in(part, self.language if tests is None else tests.language or self.language)
-        if block is None:
-            return Verdict(0.0, False, None, "no program")
-        if tests is None:
-            return Verdict(0.0, False, block.text, "no reference answer")
-        language = tests.language or self.language or block.language
-        assert language is not None
-        chosen = drawn(tests, problem.id, self.max_tests, self.seed)
-        ruling = judged(language, block.text, tests, chosen, self.terms)
+        handed_in = submission(problem, completion, tests, self.language, self.max_tests, self.seed)
+        if isinstance(handed_in, Verdict):
+            return handed_in
+        assert tests is not None  # without tests there is a verdict
+        ruling = judged(handed_in.language, handed_in.text, tests, handed_in.chosen, self.terms)
         where = "" if ruling.test is None else f"test {ruling.test + 1} of {len(tests.cases)}"
         reason = ": ".join(filter(None, (ruling.outcome, where, ruling.detail)))
         passed = ruling.outcome == "passed"
-        return Verdict(float(passed), passed, block.text, reason)
+        return Verdict(float(passed), passed, handed_in.text, reason)
 
     def extract(self, completion: str) -> str | None:
         """The last program of the answer part; None if there is none."""

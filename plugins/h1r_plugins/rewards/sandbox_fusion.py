@@ -18,10 +18,9 @@ from typing import Any
 
 from h1r_cli import hookimpl
 from h1r_cli.errors import ConfigError, DataError
-from h1r_cli.rewards.latex.extract import answer_part
-from h1r_cli.rewards.programs.blocks import program_in
 from h1r_cli.rewards.programs.compare import same_output
-from h1r_cli.rewards.programs.forms import StdinTests, drawn, tests_of
+from h1r_cli.rewards.programs.forms import StdinTests, tests_of
+from h1r_cli.rewards.programs.submission import submission
 from h1r_cli.types import Problem, Verdict, Verifier
 
 NAMES = {"javascript": "nodejs"}  # what the server calls a language, where that differs
@@ -86,21 +85,16 @@ class FusionVerifier:
                 f"the tests of problem '{problem.id}' are not on stdin, which 'sandbox-fusion' needs",
                 fix="judge them by reward 'code'",
             )
-        part = answer_part(completion)
-        if part is None:
-            return Verdict(0.0, False, None, "the thought does not end")
-        block = program_in(part, self.language if tests is None else tests.language or self.language)
-        if block is None:
-            return Verdict(0.0, False, None, "no program")
-        if tests is None:
-            return Verdict(0.0, False, block.text, "no reference answer")
-        language = tests.language or self.language or block.language
-        assert language is not None
-        for index in drawn(tests, problem.id, self.max_tests, self.seed):
-            outcome = self._outcome(language, block.text, *tests.cases[index])
+        handed_in = submission(problem, completion, tests, self.language, self.max_tests, self.seed)
+        if isinstance(handed_in, Verdict):
+            return handed_in
+        assert tests is not None  # without tests there is a verdict
+        program = handed_in.text
+        for index in handed_in.chosen:
+            outcome = self._outcome(handed_in.language, program, *tests.cases[index])
             if outcome != "passed":
-                return Verdict(0.0, False, block.text, f"{outcome}: test {index + 1} of {len(tests.cases)}")
-        return Verdict(1.0, True, block.text, "passed")
+                return Verdict(0.0, False, program, f"{outcome}: test {index + 1} of {len(tests.cases)}")
+        return Verdict(1.0, True, program, "passed")
 
     def _outcome(self, language: str, code: str, stdin: str, expected: str) -> str:
         try:
