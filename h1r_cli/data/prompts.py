@@ -1,4 +1,4 @@
-"""What a line of a JSONL file of problems and conversations holds; `records` reads the file.
+"""What a line of a JSONL file of problems and conversations holds; `records` reads the file, `columns` tables.
 
 A line is one JSON object:
 
@@ -6,10 +6,12 @@ A line is one JSON object:
     {"messages": [{"role", "content", "reasoning"?, "tool_calls"?}, ...], "tools"?, "answer"?, "id"?, "domain"?,
      "tags"?: {NAME: TEXT or NUMBER}}
 
-A chat that ends with an assistant turn is a `Conversation`, anything else a `Problem`. `tool_calls` and `tools` are
-as chat templates take them: {"name", "arguments"} or {"function": {...}}, and JSON schemas. An answer that ends in a
-line `#### x`, as GSM8K's worked solutions do, is x without its thousands commas. One that is an object or a list, as
-the tests of a program are, is its JSON text. Without an id, a record's is its line number. Other keys are ignored.
+A chat that ends with an assistant turn is a `Conversation`, anything else a `Problem`. A turn's `reasoning` may also
+be called `reasoning_content` or `thinking`, or stand in `<think>` at the start of its content, where it stays.
+`tool_calls` and `tools` are as chat templates take them: {"name", "arguments"} or {"function": {...}}, and JSON
+schemas. An answer that ends in a line `#### x`, as GSM8K's worked solutions do, is x without its thousands commas.
+One that is an object or a list, as the tests of a program are, is its JSON text. Without an id, a record's is its
+line number. Other keys are ignored.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Any, get_args
 from h1r_cli.types import Conversation, Message, Problem, Role
 
 PROMPT_KEYS = ("prompt", "question", "problem")
+REASONING_KEYS = ("reasoning", "reasoning_content", "thinking")
 ROLES: tuple[Role, ...] = get_args(Role)
 GSM8K_TAIL = re.compile(r"^#### *(.+?)\s*\Z", re.MULTILINE)
 
@@ -35,6 +38,15 @@ def parse(line: str, *, fallback_id: str) -> Problem | Conversation:
     record = json.loads(line)
     if not isinstance(record, dict):
         raise ValueError(f"no JSON object but {type(record).__name__}")
+    return parse_fields(record, fallback_id=fallback_id)
+
+
+def parse_fields(record: Mapping[str, Any], *, fallback_id: str) -> Problem | Conversation:
+    """A line as the values of its keys, or a row of a table as those of its columns.
+
+    Raises:
+        ValueError: with the reason, when it is no record.
+    """
     name = _text(record, "id", fallback_id)
     domain = record.get("domain")
     if "messages" in record:
@@ -47,11 +59,13 @@ def parse(line: str, *, fallback_id: str) -> Problem | Conversation:
         prompt = _prompt(record)
     answer = record.get("answer")
     if isinstance(answer, dict | list):
-        record["answer"] = answer = json.dumps(answer, ensure_ascii=False)
+        answer = json.dumps(answer, ensure_ascii=False)
+    elif answer is not None:
+        answer = _text(record, "answer", "")
     return Problem(
         name,
         prompt,
-        answer=None if answer is None else final_answer(_text(record, "answer", "")),
+        answer=None if answer is None else final_answer(answer),
         domain="math" if domain is None else _text(record, "domain", ""),
         tags=_tags(record),
     )
@@ -95,7 +109,7 @@ def _turn(turn: object, number: int) -> Message:
     content = turn.get("content")
     if content is None and calls:
         content = ""
-    reasoning = turn.get("reasoning", turn.get("reasoning_content"))
+    reasoning = next((turn[key] for key in REASONING_KEYS if turn.get(key) is not None), None)
     role = next((role for role in ROLES if role == turn.get("role")), None)
     if role is None:
         raise ValueError(f"turn {number} has the role {turn.get('role')!r}, none of {', '.join(ROLES)}")

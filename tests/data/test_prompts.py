@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from h1r_cli.data.filters import thought_and_answer
 from h1r_cli.data.prompts import parse
 from h1r_cli.data.records import JsonlRecords, read_prompts, read_records
 from h1r_cli.errors import DataError
@@ -59,6 +60,22 @@ def test_a_chat_that_ends_with_the_assistant_is_a_conversation(write):
     assert list(jsonl(path=str(path))()) == [expected]
     with pytest.raises(DataError, match="record 'c' ends with an assistant turn"):
         read_prompts(path)
+
+
+@pytest.mark.parametrize("key", ["reasoning", "reasoning_content", "thinking"])
+def test_a_turns_reasoning_has_three_spellings_and_null_is_none(key):
+    turns = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4", "reasoning": None}]
+    bare = parse(json.dumps({"messages": turns}), fallback_id="1")
+    turns[1][key] = "2 and 2"
+    assert parse(json.dumps({"messages": turns}), fallback_id="1").messages[1].reasoning == "2 and 2"
+    assert bare.messages[1].reasoning is None
+
+
+def test_a_thought_inside_the_content_stays_there():
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "<think>t</think>4"}]
+    record = parse(json.dumps({"messages": turns}), fallback_id="1")
+    assert thought_and_answer(record.messages[-1]) == ("t", "4")
+    assert record.messages[-1].content == "<think>t</think>4"
 
 
 def test_tools_and_their_calls_are_kept_as_they_stand(write):
