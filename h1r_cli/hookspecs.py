@@ -97,5 +97,14 @@ def h1r_commands() -> list[click.Command]:
 
 
 @hookspec
+def h1r_observers() -> Factories:
+    """Offer observers that a run switches on by name. A factory returns an `Observer`: ``(run_dir, step, metrics)``.
+
+    It is made before training starts, so that a missing library shows there, and is called as `h1r_step_done` is.
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def h1r_step_done(run_dir: Path, step: int, metrics: Mapping[str, float]) -> None:
     """Told after each optimiser step, on rank 0 only. Metrics have flat ``area/name_unit`` keys."""

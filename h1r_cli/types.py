@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
@@ -316,6 +317,11 @@ class CutsByWindow(Protocol):
     """Another optional part of a `PruningPolicy`: `rule(threshold_nats)` cuts exactly where `start(...)` does."""
 
     def rule(self, threshold_nats: float, /) -> WindowRule: ...
+
+
+# --- training -----------------------------------------------------------------------------------------------
+
+Observer = Callable[[Path, int, Mapping[str, float]], None]  # run directory, step, metrics; on rank 0 alone
 
 
 # --- benchmarks ---------------------------------------------------------------------------------------------

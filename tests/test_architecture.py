@@ -57,6 +57,9 @@ ONE_PLACE = {  # heavy library -> the one module, or room, that imports it
     "causal_conv1d": "h1r_cli.model.kernels",
     "liger_kernel": "h1r_cli.model.kernels",
     "vllm": "h1r_plugins.engines.vllm",
+    "datasets": "h1r_plugins.data.hf",
+    "torch.utils.tensorboard": "h1r_plugins.observers.tensorboard",
+    "wandb": "h1r_plugins.observers.wandb",
 }
 # Not at the top of what `h1r --help` loads.
 SLOW = {"torch", "transformers", "sympy", "math_verify", "pyarrow", "numpy", "pydantic"} | ONE_PLACE.keys()

@@ -14,7 +14,7 @@ import click
 from h1r_cli.build import build, model_directory, parse_part
 from h1r_cli.errors import ConfigError, DataError
 from h1r_cli.registry import Registry
-from h1r_cli.types import Engine, Problem, Verifier
+from h1r_cli.types import Engine, Observer, Problem, Verifier
 
 if TYPE_CHECKING:
     from h1r_cli.rewards.pool import Pool
@@ -79,6 +79,19 @@ def source_problems(registry: Registry, name: str, options: dict[str, Any]) -> l
             fix="choose a source or options that give problems",
         )
     return found
+
+
+def observers(registry: Registry, texts: Sequence[str]) -> list[Observer]:
+    """The observers that the setting `observers` names, each as `NAME` or `NAME:key=value,...`.
+
+    Raises:
+        ConfigError: an option is wrong, or one is named twice. PluginError: no such name. MissingExtraError.
+    """
+    named = [parse_part(text) for text in texts]
+    for place, (name, _) in enumerate(named):
+        if name in [earlier for earlier, _ in named[:place]]:
+            raise ConfigError(f"observers names '{name}' twice", fix="name it once")
+    return [build(registry, "h1r_observers", name, given, origin="observers") for name, given in named]
 
 
 def verifiers(registry: Registry, parts: Mapping[str, Part]) -> dict[str, Verifier]:

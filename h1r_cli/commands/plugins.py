@@ -12,7 +12,10 @@ import click
 from h1r_cli import __version__, hookimpl
 from h1r_cli.registry import KINDS, Offer, Registry
 
-FACTORIES = ("h1r_data_sources", "h1r_rewards", "h1r_pruners", "h1r_engines")  # the hooks whose parts take options
+FACTORIES = (  # the hooks whose parts take options
+    *("h1r_data_sources", "h1r_rewards", "h1r_pruners"),
+    *("h1r_engines", "h1r_observers"),
+)
 
 
 @click.group("plugins")
