@@ -28,7 +28,8 @@ from h1r_cli.config import PROFILE_TABLES, Resolved
 from h1r_cli.errors import RunDirError
 from h1r_cli.settings import RunSettings
 
-PACKAGES = ("h1r", "torch", "transformers", "numpy", "pyarrow", "mamba-ssm", "causal-conv1d")
+RANKS = "ranks"  # what the ranks of a run print, where it has several; it is there before the run begins
+PACKAGES = ("h1r", "torch", "transformers", "numpy", "pyarrow", "mamba-ssm", "causal-conv1d", "deepspeed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,14 @@ class RunDir:
         """Append one line to metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Drop the lines of later steps, which are made again, and one that was cut short."""
+        file = self.path / "metrics.jsonl"
+        if file.exists():
+            lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith("\n")]
+            write_atomically(file, "".join(line for line in whole if json.loads(line)["step"] <= step))
 
     def write_json(self, name: str, value: Any) -> None:
         """Write `name` whole or not at all."""
@@ -105,7 +114,7 @@ def open_run(
 
 
 def _create(path: Path) -> RunDir:
-    if path.exists() and any(path.iterdir()):
+    if path.exists() and any(entry.name != RANKS for entry in path.iterdir()):
         raise RunDirError(f"{path} exists", fix="go on with --resume, or give another --out")
     path.mkdir(parents=True, exist_ok=True)
     return RunDir(path, resumed=False)

@@ -41,6 +41,7 @@ class Hardware(Table):
     nodes: int = Field(1, ge=1, description="machines")
     devices_per_node: int = Field(1, ge=1, description="accelerators, or processes on a CPU, of each machine")
     memory_gib: float = Field(0.0, ge=0.0, description="memory of one device; 0: not stated")
+    peak_tflops: float = Field(0.0, ge=0.0, description="of one device, for MFU; 0: not stated")
 
 
 class Parallel(Table):
@@ -49,6 +50,14 @@ class Parallel(Table):
         ge=1,
         description="tokens of one forward and backward; the number of accumulations follows from it",
     )
+    zero_stage: int = Field(
+        0, ge=0, le=3, description="what DeepSpeed spreads over the ranks: 1 moments, 2 gradients too, 3 weights too"
+    )
+    sequence_parallel: int = Field(1, ge=1, description="ranks that share each row (PAPER table 1: CP = 2)")
+    activation_checkpointing: bool = Field(
+        False, description="compute each block's activations again in the backward pass"
+    )
+    empty_cache_every: int = Field(0, ge=0, description="steps between torch.cuda.empty_cache(); 0: never")
 
 
 class Kernels(Table):
@@ -60,6 +69,15 @@ class Kernels(Table):
 
 class Launch(Table):
     threads: int = Field(0, ge=0, description="CPU threads of a process; 0: torch's own choice")
+    launcher: Literal["local", "torchrun", "deepspeed", "slurm"] = Field(
+        "local", description="what starts the ranks, where there are several"
+    )
+    rendezvous: str = Field("", description="host:port of the first machine, for torchrun on several")
+    hostfile: str = Field("", description="DeepSpeed's list of machines, for deepspeed on several")
+    sbatch: tuple[str, ...] = Field((), description="further lines of the Slurm script, as '--partition=NAME'")
+    setup: tuple[str, ...] = Field((), description="shell lines before the ranks start, in the Slurm script")
+    deadline_s: float = Field(30.0, gt=0.0, description="for the other ranks to end after one has died")
+    timeout_s: float = Field(1800.0, gt=0.0, description="for a collective: one rank waiting for the others")
 
 
 class RunSettings(Table):
@@ -238,10 +256,15 @@ class TrainSftSettings(RunSettings):
     max_length_tokens: int = Field(36_864, ge=2, description="longer conversations are trimmed at the right (36K)")
     learning_rate: float = Field(1.024e-3, gt=0.0, description="of AdamW, its betas torch's defaults")
     warmup_frac: float = Field(0.04, ge=0.0, le=1.0, description="share of the steps; linear up, then linear down")
+    learning_rate_multipliers: dict[str, float] = Field(
+        default_factory=dict,
+        description="by group of parameters: embedding, head, matrix, norm, ssm; 1 where unset (unpublished)",
+    )
     weight_decay: float = Field(0.01, ge=0.0, description="of AdamW, on every parameter")
     clip_norm: float = Field(1.0, gt=0.0, description="largest norm of the whole gradient")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints (our choice)")
-    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that are kept (our choice)")
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that are kept, besides the best (ours)")
+    observers: tuple[str, ...] = Field((), description="told of each step: tensorboard, wandb:project=NAME (ours)")
     export_dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="of the model that is written last")
 
 

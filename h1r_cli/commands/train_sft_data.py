@@ -12,26 +12,36 @@ from h1r_cli.errors import DataError
 from h1r_cli.registry import Registry
 
 if TYPE_CHECKING:
+    from array import array
     from hashlib import _Hash as Hash
 
     from h1r_cli.data.chat import Sample
     from h1r_cli.data.contamination import Tested
-    from h1r_cli.data.mixture import Mixture, Records, Source
+    from h1r_cli.data.mixture import Kind, Mixture, Records, Source
     from h1r_cli.settings import Mix, TrainSftSettings
-    from h1r_cli.sft.loop import Plan
+    from h1r_cli.train.ranks import Ranks
     from h1r_cli.types import Conversation
 
 
-def mixture(registry: Registry, settings: TrainSftSettings) -> tuple[Mixture, list[dict[str, Any]]]:
-    """The sources of the [[mix]] tables, read, checked and filtered; and what data_report.json says of each."""
+def mixture(registry: Registry, settings: TrainSftSettings, ranks: Ranks) -> tuple[Mixture, list[dict[str, Any]]]:
+    """The sources of the [[mix]] tables, and what data_report.json says of each.
+
+    The first rank reads, checks and filters all of them, and tells the others what it kept.
+    """
     from h1r_cli.data.mixture import Mixture
 
-    tested = _tested(registry, settings.contamination.against)
-    sources, reports = [], []
-    for mix in settings.mix:
-        found, report = _sources(registry, mix, settings, tested)
-        sources += found
-        reports.append(report)
+    records = [_records(registry, mix) for mix in settings.mix]
+    told = None
+    if ranks.first:
+        tested = _tested(registry, settings.contamination.against)
+        told = [_survey(mix, found, settings, tested) for mix, found in zip(settings.mix, records, strict=True)]
+    surveyed = ranks.from_first(told) or []
+    reports = [report for _, report in surveyed]
+    sources = [
+        source
+        for mix, found, (kept, _) in zip(settings.mix, records, surveyed, strict=True)
+        for source in _sources(mix, found, kept)
+    ]
     made = Mixture(tuple(sources), settings.seed)
     if not made.until(1):
         raise DataError(
@@ -58,14 +68,13 @@ def _tested(registry: Registry, against: Sequence[str]) -> Tested | None:
     return index(named) if named else None
 
 
-def _sources(
-    registry: Registry, mix: Mix, settings: TrainSftSettings, tested: Tested | None
-) -> tuple[list[Source], dict[str, Any]]:
-    """One [[mix]] table: a source for each domain and difficulty that is in it."""
-    from h1r_cli.data.mixture import Source
-    from h1r_cli.data.survey import UNRATED, View, survey
+def _survey(
+    mix: Mix, records: Records, settings: TrainSftSettings, tested: Tested | None
+) -> tuple[dict[Kind, array[int]], dict[str, Any]]:
+    """Of one [[mix]] table the places that are kept, by domain and difficulty, and its report."""
+    from h1r_cli.data.survey import survey
 
-    records, content = _records(registry, mix), hashlib.sha256()
+    content = hashlib.sha256()
     found = survey(
         _conversations(mix, records, content),
         active=[name for name, on in settings.filters if on],
@@ -81,12 +90,6 @@ def _sources(
             known=", ".join(f"{name} {count}" for name, count in found.dropped.items() if count),
             fix="mend the data, or switch a filter off, as in --set filters.empty_reasoning=false",
         )
-    factors = {**dict(mix.difficulty), UNRATED: 1.0}
-    sources = [
-        Source(View(records, places, mix.domain), mix.weight * mix.repeat * factors[kind[1]], kind)
-        for kind, places in sorted(found.kept.items())
-        if factors[kind[1]]
-    ]
     report = {
         "source": mix.source,
         "options": mix.options,
@@ -99,7 +102,20 @@ def _sources(
         ],
         "kinds": {"/".join(kind): len(places) for kind, places in sorted(found.kept.items())},
     }
-    return sources, report
+    return found.kept, report
+
+
+def _sources(mix: Mix, records: Records, kept: Mapping[Kind, array[int]]) -> list[Source]:
+    """One [[mix]] table: a source for each domain and difficulty that is in it."""
+    from h1r_cli.data.mixture import Source
+    from h1r_cli.data.survey import UNRATED, View
+
+    factors = {**dict(mix.difficulty), UNRATED: 1.0}
+    return [
+        Source(View(records, places, mix.domain), mix.weight * mix.repeat * factors[kind[1]], kind)
+        for kind, places in sorted(kept.items())
+        if factors[kind[1]]
+    ]
 
 
 def _records(registry: Registry, mix: Mix) -> Records:
@@ -129,21 +145,32 @@ def _conversations(mix: Mix, records: Records, content: Hash) -> Iterator[Conver
         yield record
 
 
-def planned_lines(
-    settings: TrainSftSettings, directory: Path, sources: Sequence[Source], plan: Plan
-) -> Iterator[str]:
-    """What --dry-run prints."""
+def planned_lines(settings: TrainSftSettings, directory: Path, mixture: Mixture) -> Iterator[str]:
+    """What --dry-run prints of the data and the steps."""
     from h1r_cli.data.survey import planned
     from h1r_cli.model.tokenizer import load_tokenizer
-    from h1r_cli.plan.sft import SftPlan, lines
+    from h1r_cli.plan.sft import SftPlan, lines, steps_of
 
     tokenizer = load_tokenizer(directory)
 
     def tokenize(conversation: Conversation) -> Sample:
         return tokenizer.sample(conversation, settings.system_prompt)
 
-    kinds = [planned(source, tokenize, plan.max_length_tokens) for source in sources]
-    return lines(SftPlan(kinds, settings.epochs, plan.global_batch, plan.steps, plan.warmup_frac))
+    kinds = [planned(source, tokenize, settings.max_length_tokens) for source in mixture.sources]
+    steps = settings.steps or steps_of(mixture.until(1), settings.epochs, settings.global_batch)
+    hardware, parallel = settings.hardware, settings.parallel
+    return lines(
+        SftPlan(
+            kinds,
+            settings.epochs,
+            settings.global_batch,
+            steps,
+            settings.warmup_frac,
+            ranks=hardware.nodes * hardware.devices_per_node,
+            sequence_parallel=parallel.sequence_parallel,
+            row_tokens=max(parallel.micro_batch_tokens, settings.max_length_tokens),
+        )
+    )
 
 
 def left_out(data_report: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -47,24 +47,44 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """A place in a source; its conversation is read when it is asked for."""
+
+    source: Source
+    index: int
+
+    @property
+    def kind(self) -> Kind:
+        return self.source.kind
+
+    @property
+    def conversation(self) -> Conversation:
+        return self.source.conversations[self.index]
+
+
+@dataclass(frozen=True, slots=True)
 class Mixture:
     """The sources; the order depends on their sizes, their weights and the seed alone."""
 
     sources: tuple[Source, ...]
     seed: int = 0
 
+    @property
+    def domains(self) -> list[str]:
+        """The domains of its sources, sorted."""
+        return sorted({source.kind[0] for source in self.sources})
+
     def until(self, epoch: int) -> int:
         """How many conversations the stream has given when `epoch` begins."""
         return sum(source.until(epoch) for source in self.sources)
 
-    def stream(self, position: int = 0) -> Iterator[tuple[Kind, Conversation]]:
-        """The conversations from `position` on with their kinds, without end; the first epoch must have one."""
+    def stream(self, position: int = 0) -> Iterator[Draw]:
+        """The conversations from `position` on, without end; the first epoch must have one."""
         for epoch in count():
             if self.until(epoch + 1) <= position:
                 continue
             for number, index in self._order(epoch)[max(0, position - self.until(epoch)) :]:
-                source = self.sources[number]
-                yield source.kind, source.conversations[index]
+                yield Draw(self.sources[number], index)
 
     def _order(self, epoch: int) -> list[tuple[int, int]]:
         """The draws of an epoch, as (source, index)."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.documents import Documents
 from h1r_cli.model.multiplier import scaled
+from h1r_cli.model.sharding import WHOLE, Whole
 
 
 class Attention(nn.Module):
@@ -27,28 +28,34 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(d, config.kv_heads * width, bias=bias)
         self.o_proj = nn.Linear(config.num_attention_heads * width, d, bias=bias)
 
-    def forward(self, h: Tensor, documents: Documents, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, h: Tensor, documents: Documents, cos: Tensor, sin: Tensor, shard: Whole = WHOLE
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Attend from [N, D].
 
         Args:
-            h: [N, D].
-            documents: where h's documents lie.
+            h: [N, D], or where the row is spread over S devices, this one's part [N/S, D].
+            documents: where the row's documents lie.
             cos: [N, E/2], as `rotary_angles` gives it.
             sin: [N, E/2].
+            shard: how the row is spread.
 
         Returns:
-            [N, D]; keys [N, H_kv, E], multiplied and rotated; values [N, H_kv, E].
+            [N, D]; keys [N, H_kv, E], multiplied and rotated; values [N, H_kv, E]. Spread, they are [N/S, D], and
+            the whole row's keys and values of this device's heads.
         """
-        q = rotate(self._heads(self.q_proj(h)), cos, sin)
-        k = rotate(self._heads(scaled(self.k_proj(h), self.key_multiplier)), cos, sin)
-        v = self._heads(self.v_proj(h))
+        k, v = self._heads(scaled(self.k_proj(h), self.key_multiplier)), self._heads(self.v_proj(h))
+        if shard.size > k.shape[1]:  # fewer heads than devices: each goes to several
+            k, v = (t.repeat_interleave(shard.size // t.shape[1], dim=1) for t in (k, v))
+        q, k, v = (shard.to_heads(t) for t in (self._heads(self.q_proj(h)), k, v))
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         dropout = self.dropout if self.training else 0.0
         outputs = []
         for qs, ks, vs in zip(*map(documents.split, (q, k, v)), strict=True):
             qs, ks, vs = (t.transpose(1, 2) for t in (qs, ks, vs))  # [B, H, L, E]
             y = F.scaled_dot_product_attention(qs, ks, vs, dropout_p=dropout, is_causal=True, enable_gqa=True)
-            outputs.append(y.transpose(1, 2).flatten(-2))
-        return self.o_proj(documents.join(outputs)), k, v
+            outputs.append(y.transpose(1, 2))
+        return self.o_proj(shard.to_tokens(documents.join(outputs)).flatten(-2)), k, v
 
     def _heads(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (-1, self.head_dim))

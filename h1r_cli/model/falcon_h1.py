@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from h1r_cli.model.attention import Attention, rotary_angles
 from h1r_cli.model.config import FalconH1Config
@@ -23,6 +24,7 @@ from h1r_cli.model.kernels import REFERENCE, Kernels, SSMKernel, ssm_kernel
 from h1r_cli.model.mamba import Mixer
 from h1r_cli.model.multiplier import scaled
 from h1r_cli.model.norm import RMSNorm
+from h1r_cli.model.sharding import WHOLE, Whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,13 @@ class Layer(nn.Module):
         self.pre_ff_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, x: Tensor, documents: Documents, cos: Tensor, sin: Tensor, kernel: SSMKernel
+        self, x: Tensor, documents: Documents, cos: Tensor, sin: Tensor, kernel: SSMKernel, shard: Whole = WHOLE
     ) -> tuple[Tensor, LayerTrace]:
         """[N, D] -> [N, D] and what decoding goes on from."""
         c = self.config
         h = self.input_layernorm(x)
-        mixed, conv_in, ssm = self.mamba(h, documents, kernel)
-        attended, keys, values = self.self_attn(scaled(h, c.attention_in_multiplier), documents, cos, sin)
+        mixed, conv_in, ssm = self.mamba(h, documents, kernel, shard)
+        attended, keys, values = self.self_attn(scaled(h, c.attention_in_multiplier), documents, cos, sin, shard)
         x = x + (scaled(mixed, c.ssm_out_multiplier) + scaled(attended, c.attention_out_multiplier))
         return x + self.feed_forward(self.pre_ff_layernorm(x)), LayerTrace(keys, values, conv_in, ssm)
 
@@ -99,15 +101,23 @@ class Backbone(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.final_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.shard = WHOLE  # how rows are spread over devices: see train/sequence_parallel.py
+        self.recompute = False  # each block's activations in the backward pass, instead of keeping them
 
     def forward(
         self, token_ids: Tensor, documents: Documents, kernel: SSMKernel, traces: list[LayerTrace] | None = None
     ) -> Tensor:
-        """[N] -> [N, D], after the final norm; appends each layer's trace to `traces`."""
+        """[N] -> [N, D], after the final norm; appends each layer's trace to `traces`.
+
+        Where the row is spread over S devices, `token_ids` are this one's part, [N/S], and so is what comes back.
+        """
         x = scaled(self.embed_tokens(token_ids), self.config.embedding_multiplier)
         cos, sin = rotary_angles(self.config, documents.positions, x.dtype)
         for layer in self.layers:
-            x, trace = layer(x, documents, cos, sin, kernel)
+            if self.recompute and traces is None:
+                x, _ = checkpoint(layer, x, documents, cos, sin, kernel, self.shard, use_reentrant=False)
+                continue
+            x, trace = layer(x, documents, cos, sin, kernel, self.shard)
             if traces is not None:
                 traces.append(trace)
         normed: Tensor = self.final_layernorm(x)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from h1r_cli.errors import ConfigError, DataError
+from h1r_cli.errors import ConfigError, DataError, listing
 from h1r_cli.model import weights
 from h1r_cli.model.config import MODEL_TYPE, FalconH1Config
 from h1r_cli.model.documents import Documents
@@ -54,27 +55,38 @@ class HubModel(nn.Module):
         return scores
 
 
+Model = FalconH1ForCausalLM | HubModel
+
+
 def load_model(
     directory: Path,
     *,
     dtype: str = "float32",
     device: torch.device | str = "cpu",
     kernels: Kernels = REFERENCE,
-) -> FalconH1ForCausalLM | HubModel:
-    """The model in `directory`, in evaluation mode. `dtype` is a name of torch's, as the settings have it.
+    other_weights: Iterable[tuple[str, Tensor]] | None = None,
+) -> Model:
+    """The model in `directory`, in evaluation mode.
+
+    Args:
+        dtype: a name of torch's, as the settings have it.
+        other_weights: by the model's own names, as a checkpoint of training holds them, instead of those in
+            `directory`.
 
     Raises:
         ConfigError, DataError: there is no model, or one that cannot be computed by its head alone.
     """
     if _model_type(directory) != MODEL_TYPE:
-        return _load_hub_model(directory, dtype, device)
+        if other_weights is None:
+            return _load_hub_model(directory, dtype, device)
+        return _hub_model_of(directory, dtype, device, other_weights)
     config = FalconH1Config.from_file(directory)
     with torch.device("meta"):  # no time and no memory for weights that are replaced at once
         model = FalconH1ForCausalLM(config, kernels)
     model.to(getattr(torch, dtype)).to_empty(device=device)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight  # to_empty parts them
-    weights.load_weights(model, weights.read_weights(directory))
+    weights.load_weights(model, weights.read_weights(directory) if other_weights is None else other_weights)
     return model.eval()
 
 
@@ -96,14 +108,23 @@ def new_model(
     return model.to(device)
 
 
-def save_model(model: FalconH1ForCausalLM | HubModel, origin: Path, into: Path, dtype: str = "float32") -> None:
+def save_model(model: Model, origin: Path, into: Path, dtype: str = "float32") -> None:
     """Write `model` to the directory `into`, with the tokenizer and settings that lie in `origin`."""
-    into.mkdir(parents=True, exist_ok=True)
+    save_companions(model, origin, into)
     if isinstance(model, HubModel):
         state = {name: tensor.to(getattr(torch, dtype)) for name, tensor in model.hub.state_dict().items()}
         model.hub.save_pretrained(into, state_dict=state)
     else:
         weights.save(model, into, getattr(torch, dtype))
+
+
+def save_companions(model: Model, origin: Path, into: Path) -> None:
+    """Write config.json, and what lies in `origin` besides the weights, to the directory `into`."""
+    into.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, HubModel):
+        model.hub.config.save_pretrained(into)
+    else:
+        weights.save_config(model.config, into)
     for name in COMPANIONS:
         if (origin / name).is_file():
             shutil.copyfile(origin / name, into / name)
@@ -130,4 +151,20 @@ def _load_hub_model(directory: Path, dtype: str, device: torch.device | str) -> 
             f"{directory}: logits of {type(hub).__name__} are not its head applied to its last hidden state",
             fix="use a model whose head scales or caps nothing",
         )
+    return model
+
+
+@torch.no_grad()
+def _hub_model_of(
+    directory: Path, dtype: str, device: torch.device | str, parameters: Iterable[tuple[str, Tensor]]
+) -> HubModel:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(str(directory))
+    model = HubModel(AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).to(device).eval())
+    own = dict(model.named_parameters())
+    for name, tensor in parameters:
+        own.pop(name).copy_(tensor)
+    if own:
+        raise DataError(f"{directory} lacks {len(own)} weights: {listing(own)}", fix="use a whole checkpoint")
     return model

@@ -19,6 +19,7 @@ from h1r_cli.model.kernels import SSMKernel, cuda_causal_conv, cuda_scan
 from h1r_cli.model.multiplier import scaled
 from h1r_cli.model.norm import GatedRMSNorm
 from h1r_cli.model.scan import ssd_scan
+from h1r_cli.model.sharding import WHOLE, Whole
 
 
 class Mixer(nn.Module):
@@ -37,40 +38,29 @@ class Mixer(nn.Module):
         self.norm = GatedRMSNorm(config) if config.mamba_rms_norm else None
         self.out_proj = nn.Linear(config.d_ssm, config.hidden_size, bias=config.projectors_bias)
 
-    def forward(self, h: Tensor, documents: Documents, kernel: SSMKernel) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def forward(
+        self, h: Tensor, documents: Documents, kernel: SSMKernel, shard: Whole = WHOLE
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Mix [N, D] along each document.
+
+        Args:
+            h: [N, D], or where the row is spread over S devices, this one's part [N/S, D].
+            documents: where the row's documents lie.
+            kernel: what computes convolution and scan.
+            shard: how the row is spread.
 
         Returns:
             [N, D]; what went into the convolution [N, C], before its multipliers; and the final SSM states
-            [B, H, P, S], float32, one tensor a bucket.
+            [B, H, P, S], float32, one tensor a bucket. Spread, they are [N/S, D], and those of this device's heads.
         """
         c = self.config
         z_scale, *_, dt_scale = c.ssm_multipliers
-        projected = self.in_proj(scaled(h, c.ssm_in_multiplier))
-        z, conv_in, dt = torch.split(projected, [c.d_ssm, c.conv_dim, c.mamba_n_heads], dim=-1)
-        dt = F.softplus(scaled(dt.float(), dt_scale) + self.dt_bias.float()).clamp(*c.time_step_limit)  # [N, H]
-        convolved = self._convolve(conv_in, documents, kernel)
-        scan = cuda_scan if kernel == "mamba-ssm" else ssd_scan
-        outputs, states = [], []
-        batches = zip(documents.split(convolved), documents.split(dt), documents.buckets, strict=True)
-        for row, step, bucket in batches:
-            x, b, cc = torch.split(row, self.conv_sizes, dim=-1)
-            if bucket.real is not None:
-                step = step * bucket.real[..., None]  # a step of no time leaves the state as it is
-            y, state = scan(
-                torch.unflatten(x, -1, (c.mamba_n_heads, -1)),
-                step,
-                -self.A_log.float().exp(),
-                torch.unflatten(b, -1, (c.mamba_n_groups, -1)),
-                torch.unflatten(cc, -1, (c.mamba_n_groups, -1)),
-                self.D.float(),
-                c.mamba_chunk_size if kernel == "mamba-ssm" else reference_chunk(c),
-            )
-            outputs.append(y.flatten(-2))
-            states.append(state)
-        y, z = documents.join(outputs), scaled(z, z_scale)
-        y = y * F.silu(z) if self.norm is None else self.norm(y, z)
-        return self.out_proj(y.to(h.dtype)), conv_in, states
+        z, conv_in, dt = self._spread(self.in_proj(scaled(h, c.ssm_in_multiplier)), shard)
+        dt = F.softplus(scaled(dt.float(), dt_scale) + shard.own(self.dt_bias).float()).clamp(*c.time_step_limit)
+        y, states = self._scan(self._convolve(conv_in, documents, kernel, shard), dt, documents, kernel, shard)
+        z = scaled(z, z_scale)
+        y = y * F.silu(z) if self.norm is None else self.norm(y, z, shard)
+        return self.out_proj(shard.to_tokens(y.to(h.dtype))), conv_in, states
 
     def conv_weight(self) -> Tensor:
         """[C, W] kernel with the multipliers of x, B and C in it: the convolution is linear, so they commute."""
@@ -78,11 +68,62 @@ class Mixer(nn.Module):
         blocks = zip(torch.split(self.conv1d.weight[:, 0], self.conv_sizes), c.ssm_multipliers[1:4], strict=True)
         return torch.cat([scaled(block, scale) for block, scale in blocks])
 
-    def _convolve(self, x: Tensor, documents: Documents, kernel: SSMKernel) -> Tensor:
+    def _spread(self, projected: Tensor, shard: Whole) -> tuple[Tensor, Tensor, Tensor]:
+        """z, what goes into the convolution, and dt: of all heads, or of this device's with the B and C they use."""
+        c = self.config
+        z, conv_in, dt = torch.split(projected, [c.d_ssm, c.conv_dim, c.mamba_n_heads], dim=-1)
+        if shard.size == 1:
+            return z, conv_in, dt
+        x, shared = torch.split(conv_in, [c.d_ssm, c.conv_dim - c.d_ssm], dim=-1)
+        b, cc = shard.gather_tokens(shared).T.chunk(2)
+        conv_in = torch.cat([shard.to_heads(x), *(self._own_groups(t, shard).T for t in (b, cc))], dim=-1)
+        return shard.to_heads(z), conv_in, shard.to_heads(dt)
+
+    def _own_groups(self, channels: Tensor, shard: Whole) -> Tensor:
+        """Of B's or C's channels [G S, ...] those of the groups that this device's heads belong to."""
+        return channels if self.config.mamba_n_groups == 1 else shard.own(channels)
+
+    def _own_channels(self, channels: Tensor, shard: Whole) -> Tensor:
+        """Of the convolution's channels [C, ...] those of this device."""
+        if shard.size == 1:
+            return channels
+        x, b, cc = torch.split(channels, self.conv_sizes)
+        return torch.cat([shard.own(x), self._own_groups(b, shard), self._own_groups(cc, shard)])
+
+    def _convolve(self, x: Tensor, documents: Documents, kernel: SSMKernel, shard: Whole) -> Tensor:
+        weight = self._own_channels(self.conv_weight(), shard)
+        bias = None if self.conv1d.bias is None else self._own_channels(self.conv1d.bias, shard)
         if kernel == "mamba-ssm":
-            return cuda_causal_conv(x, self.conv_weight(), self.conv1d.bias, documents.seq_idx())
+            return cuda_causal_conv(x, weight, bias, documents.seq_idx())
         positions = documents.positions if len(documents.lengths) > 1 else None
-        return F.silu(causal_conv(x, self.conv_weight(), self.conv1d.bias, positions))
+        return F.silu(causal_conv(x, weight, bias, positions))
+
+    def _scan(
+        self, convolved: Tensor, dt: Tensor, documents: Documents, kernel: SSMKernel, shard: Whole
+    ) -> tuple[Tensor, list[Tensor]]:
+        """y [N, H P] and the final states."""
+        c = self.config
+        heads, groups = c.mamba_n_heads // shard.size, max(1, c.mamba_n_groups // shard.size)
+        sizes = [heads * c.ssm_head_dim, *[groups * c.mamba_d_state] * 2]
+        decay, skip = -shard.own(self.A_log).float().exp(), shard.own(self.D).float()
+        scan = cuda_scan if kernel == "mamba-ssm" else ssd_scan
+        outputs, states = [], []
+        for row, step, bucket in zip(documents.split(convolved), documents.split(dt), documents.buckets, strict=True):
+            x, b, cc = torch.split(row, sizes, dim=-1)
+            if bucket.real is not None:
+                step = step * bucket.real[..., None]  # a step of no time leaves the state as it is
+            y, state = scan(
+                torch.unflatten(x, -1, (heads, -1)),
+                step,
+                decay,
+                torch.unflatten(b, -1, (groups, -1)),
+                torch.unflatten(cc, -1, (groups, -1)),
+                skip,
+                c.mamba_chunk_size if kernel == "mamba-ssm" else reference_chunk(c),
+            )
+            outputs.append(y.flatten(-2))
+            states.append(state)
+        return documents.join(outputs), states
 
 
 def reference_chunk(config: FalconH1Config) -> int:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from h1r_cli.errors import DataError, listing
+from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.falcon_h1 import FalconH1ForCausalLM
 
 ONE_FILE = "model.safetensors"
@@ -91,7 +92,12 @@ def save(model: FalconH1ForCausalLM, directory: Path, dtype: torch.dtype | None 
     aside = directory / f"{ONE_FILE}.partial"
     save_file(tensors, aside, metadata={"format": "pt"})
     os.replace(aside, directory / ONE_FILE)
-    _write_json({**model.config.to_dict(), "dtype": str(dtype).removeprefix("torch.")}, directory / "config.json")
+    save_config(model.config, directory, dtype)
+
+
+def save_config(config: FalconH1Config, directory: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write `config.json`, which says that the weights beside it are of `dtype`."""
+    _write_json({**config.to_dict(), "dtype": str(dtype).removeprefix("torch.")}, directory / "config.json")
 
 
 def _files(directory: Path) -> list[Path]:

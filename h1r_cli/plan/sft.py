@@ -18,6 +18,23 @@ class SftPlan:
     global_batch: int
     steps: int
     warmup_frac: float
+    ranks: int = 1
+    sequence_parallel: int = 1
+    row_tokens: int = 16_384
+
+    @property
+    def tokens_per_step(self) -> float:
+        return self.tokens / self.draws * self.global_batch
+
+    @property
+    def data_ranks(self) -> int:
+        """Groups of ranks that work on rows of their own."""
+        return self.ranks // self.sequence_parallel
+
+    @property
+    def rows(self) -> int:
+        """Of a step: as many as its tokens fill, made a multiple of the data-parallel ranks."""
+        return max(1, math.ceil(self.tokens_per_step / self.row_tokens / self.data_ranks)) * self.data_ranks
 
     @property
     def draws(self) -> int:
@@ -44,7 +61,7 @@ def steps_of(conversations: int, epochs: float, global_batch: int) -> int:
 
 
 def lines(plan: SftPlan) -> Iterator[str]:
-    """The mixture as a table, then the run in four lines."""
+    """The mixture as a table, then the run in six lines."""
     head = ("domain", "difficulty", "conversations", "weight", "an epoch", "share", "tokens", "share", "learnt")
     yield _row(head)
     for kind in plan.kinds:
@@ -68,8 +85,17 @@ def lines(plan: SftPlan) -> Iterator[str]:
         f"{plan.steps * plan.global_batch / plan.draws:.2f} epochs"
     )
     yield f"warm-up: {100 * plan.warmup_frac:g} % of them = {plan.warmup_steps:,} steps, then linear to 0"
-    per_step = plan.tokens / plan.draws * plan.global_batch
+    per_step = plan.tokens_per_step
     yield f"tokens: about {_short(per_step)} a step, {_short(per_step * plan.steps)} in all"
+    yield (
+        f"ranks: {plan.ranks} = {plan.data_ranks} data-parallel x {plan.sequence_parallel} that share each row"
+        if plan.ranks > 1
+        else "ranks: 1"
+    )
+    yield (
+        f"rows: {plan.rows} a step of about {per_step / plan.rows:,.0f} tokens (at most {plan.row_tokens:,}), "
+        f"{plan.rows // plan.data_ranks} micro-batches on each rank"
+    )
 
 
 def _row(cells: Sequence[str]) -> str:

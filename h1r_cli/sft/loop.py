@@ -1,32 +1,31 @@
-"""Supervised fine-tuning, read from top to bottom: conversations, rows, one loss over all rows, one update."""
+"""Supervised fine-tuning, read from top to bottom: rows, one loss over all rows of all ranks, one update."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from h1r_cli.data.chat import Sample
-from h1r_cli.data.mixture import Kind, Mixture
-from h1r_cli.data.packing import Row, pack
-from h1r_cli.errors import DataError
-from h1r_cli.model.documents import Documents
-from h1r_cli.sft.loss import loss_sum
-from h1r_cli.train.checkpoint import Progress
+from h1r_cli.seeds import seed_for
+from h1r_cli.sft.batches import Batch
+from h1r_cli.sft.row_loss import RowTensors
+from h1r_cli.train.progress import Progress
+from h1r_cli.train.ranks import Ranks
 from h1r_cli.train.schedule import linear
-from h1r_cli.train.step import Updater
-from h1r_cli.types import Conversation
+from h1r_cli.train.step import Update
 
 
-class PackedModel(Protocol):
-    """A causal LM over documents laid end to end, each blind to the others."""
+class Updates(Protocol):
+    """What gathers gradients and applies them: `Updater`, or `DeepSpeedUpdater`."""
 
-    def hidden(self, token_ids: Tensor, documents: Documents, /) -> Tensor: ...  # [N] -> [N, D]
-    def logits(self, hidden: Tensor, /) -> Tensor: ...  # [n, D] -> [n, V]
+    module: nn.Module
+
+    def backward(self, loss: Tensor, /, *, last: bool) -> None: ...
+    def step(self, learning_rate: float, /) -> Update: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,126 +33,80 @@ class Plan:
     """What the loop has to know of the settings."""
 
     steps: int
-    global_batch: int  # conversations a step
-    max_length_tokens: int  # of one conversation
-    row_tokens: int  # of one forward pass, at least max_length_tokens
     learning_rate: float
     warmup_frac: float
     checkpoint_every: int
     device: torch.device
-    dtype: torch.dtype  # of activations; weights and the loss stay float32
+    domains: Sequence[str]  # as the rows number them
+    seed: int = 0
+    empty_cache_every: int = 0
 
 
 def train(
-    model: PackedModel,
-    updater: Updater,
-    mixture: Mixture,
-    tokenize: Callable[[Conversation], Sample],
+    updates: Updates,
+    batches: Iterator[Batch],
     plan: Plan,
     progress: Progress,
+    ranks: Ranks,
     *,
-    report: Callable[[int, Mapping[str, float]], None],
-    save: Callable[[Progress], None],
+    report: Callable[[int, Mapping[str, float], Batch], None],
+    save: Callable[[Progress, float], None],
 ) -> None:
-    """Train until `plan.steps`, going on from `progress`, which is kept up to date.
+    """Train until `plan.steps`, going on from `progress`, which is kept up to date; the same on every rank.
+
+    The module of `updates` gives the summed loss of a row's learnt tokens by domain. Each is divided by the learnt
+    tokens of the whole step, and the gradients of all rows of all ranks are summed: see `h1r_cli.sft.loss`.
 
     Args:
+        batches: the steps' data, from `progress.conversations` of the stream on.
         report: told after each step, with metrics as `train/name_unit`.
-        save: told every `checkpoint_every` steps and after the last.
-
-    A conversation of which max_length_tokens leave nothing to learn is dropped, and another taken.
-
-    Raises:
-        DataError: an epoch's worth of conversations in a row leaves nothing to learn.
+        save: told the mean loss of the steps before it, every `checkpoint_every` steps and after the last.
     """
-    stream = mixture.stream(progress.conversations)
+    batch = next(batches)
+    since: list[float] = []  # the losses of the steps since the last checkpoint
     while progress.steps < plan.steps:
         started = time.perf_counter()
-        drawn = next_batch(stream, tokenize, plan, most=mixture.until(1) + plan.global_batch)
-        rows = pack([sample for _, sample in drawn.samples], plan.row_tokens)
-        trained = sum(row.trained_tokens for row in rows)
-        loss = 0.0
-        for row in rows:
-            share = row_loss(model, row, plan) / trained
-            share.backward()  # type: ignore[no-untyped-call]
-            loss += float(share.detach())
+        torch.manual_seed(seed_for(plan.seed, "dropout", progress.steps, ranks.rank))  # our own models draw nothing
+        losses = torch.zeros(len(plan.domains), device=plan.device)  # nats, of this rank's tokens
+        for number, row in enumerate(batch.rows, start=1):
+            by_domain = updates.module(RowTensors.of(row, plan.device, ranks.shard))
+            updates.backward(by_domain.sum() / batch.trained_tokens, last=number == len(batch.rows))
+            losses += by_domain.detach()
+        following = next(batches) if progress.steps + 1 < plan.steps else batch  # while the device is at work
         rate = plan.learning_rate * linear(progress.steps, plan.steps, plan.warmup_frac)
-        update = updater.step(rate)
-
-        tokens = sum(len(row.token_ids) for row in rows)
-        progress.steps += 1
-        progress.conversations += drawn.conversations
-        progress.tokens += tokens
-        progress.trained_tokens += trained
-        progress.trimmed += drawn.trimmed
-        progress.untrainable += drawn.conversations - len(drawn.samples)
-        for kind, sample in drawn.samples:
-            name = "/".join(kind)
-            progress.tokens_by_kind[name] = progress.tokens_by_kind.get(name, 0) + len(sample.token_ids)
-        progress.skipped += update.skipped
+        update = updates.step(rate)
+        summed = ranks.total(losses.tolist())
         seconds = time.perf_counter() - started
-        of_step = {
+
+        progress.count(batch, update.skipped)
+        loss = sum(summed) / batch.trained_tokens
+        metrics = _of_step(batch, summed, plan.domains) | {
             "train/loss_nats": loss,
             "train/learning_rate": rate,
             "train/grad_norm": update.grad_norm,
-            "train/rows": len(rows),
             "train/step_s": seconds,
-            "train/tokens_per_s": tokens / seconds,
+            "train/tokens_per_s": batch.tokens / seconds,
+            "train/trained_tokens_per_s": batch.trained_tokens / seconds,
         }
-        report(progress.steps, of_step | _so_far(progress))
+        report(progress.steps, metrics | progress.metrics(), batch)
+        since.append(loss)
         if progress.steps % plan.checkpoint_every == 0 or progress.steps == plan.steps:
-            save(progress)
+            save(progress, sum(since) / len(since))
+            since.clear()
+        if plan.empty_cache_every and progress.steps % plan.empty_cache_every == 0 and plan.device.type == "cuda":
+            torch.cuda.empty_cache()
+        batch = following
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """The conversations of one step: how many were taken from the stream, and the samples that teach something."""
-
-    conversations: int
-    trimmed: int
-    samples: list[tuple[Kind, Sample]]
-
-
-def next_batch(
-    stream: Iterator[tuple[Kind, Conversation]], tokenize: Callable[[Conversation], Sample], plan: Plan, most: int
-) -> Drawn:
-    """The next `plan.global_batch` conversations that teach something; a DataError after `most` without enough."""
-    taken = trimmed = 0
-    samples: list[tuple[Kind, Sample]] = []
-    while len(samples) < plan.global_batch:
-        if taken == most:
-            raise DataError(
-                f"of {taken} conversations in a row {taken - len(samples)} have prompts of {plan.max_length_tokens} "
-                "tokens or more",
-                fix="raise max_length_tokens, or leave such conversations out",
-            )
-        kind, conversation = next(stream)
-        whole = tokenize(conversation)
-        sample = whole.trimmed(plan.max_length_tokens)
-        taken += 1
-        trimmed += len(whole.token_ids) > plan.max_length_tokens
-        if sample.trained_tokens:
-            samples.append((kind, sample))
-    return Drawn(taken, trimmed, samples)
-
-
-def _so_far(progress: Progress) -> dict[str, float]:
-    """The run's counts as metrics."""
+def _of_step(batch: Batch, losses: Sequence[float], domains: Sequence[str]) -> dict[str, float]:
+    """How full and how even the rows were, and the loss by domain."""
     return {
-        "train/conversations": progress.conversations,
-        "train/tokens": progress.tokens,
-        "train/trained_tokens": progress.trained_tokens,
-        "train/trimmed": progress.trimmed,
-        "train/untrainable": progress.untrainable,
-        "train/skipped": progress.skipped,
-        **{f"train/tokens_{name.replace('/', '_')}": count for name, count in progress.tokens_by_kind.items()},
+        "train/rows": batch.row_count,
+        "train/fill_frac": batch.fill_frac,
+        "train/imbalance_frac": batch.imbalance_frac,
+        **{
+            f"train/loss_{domain}_nats": loss / batch.trained_by_domain[domain]
+            for domain, loss in zip(domains, losses, strict=True)
+            if batch.trained_by_domain[domain]
+        },
     }
-
-
-def row_loss(model: PackedModel, row: Row, plan: Plan) -> Tensor:
-    """The summed loss of one row's learnt tokens, in nats."""
-    token_ids = torch.tensor(row.token_ids, device=plan.device)
-    targets = torch.tensor(row.targets, device=plan.device)
-    with torch.autocast(plan.device.type, plan.dtype, enabled=plan.dtype != torch.float32):
-        hidden = model.hidden(token_ids, Documents.from_lengths(row.lengths, plan.device))
-        return loss_sum(hidden, targets, model.logits)

@@ -19,13 +19,13 @@ def loss_sum(
 ) -> Tensor:
     """The summed cross-entropy of a row's learnt tokens, in nats; float32 scalar.
 
-    The step's loss is the sum over all of its rows, divided by the learnt tokens of all of its rows:
+    The step's loss is the sum over all of its rows on all ranks, divided by the learnt tokens of all of its rows:
 
         L = [ sum_i l_i m_i ] / [ sum over the whole global batch of m_i ]
 
-    so that every learnt token of the step weighs the same, whichever row it was packed into (PAPER section 2,
-    "balanced data-parallel token normalization"; verl normalises each micro-batch by itself and is not balanced
-    across them). Whoever calls divides, before the backward pass.
+    so that every learnt token of the step weighs the same, whichever row, micro-batch or rank it fell to (PAPER
+    section 2, "balanced data-parallel token normalization"; verl normalises each micro-batch by itself and is not
+    balanced across them). Whoever calls divides, before the backward pass.
 
     Args:
         hidden: [N, D], the model's last hidden state.

@@ -28,7 +28,7 @@ def mixture_of(shapes, seed=0):
 
 
 def ids(mixture, start, stop):
-    return [conversation.id for _, conversation in islice(mixture.stream(start), stop - start)]
+    return [draw.conversation.id for draw in islice(mixture.stream(start), stop - start)]
 
 
 def test_an_epoch_by_hand():

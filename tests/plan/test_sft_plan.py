@@ -27,5 +27,13 @@ def test_the_report_by_hand():
         "steps: 125 conversations x 2 epochs / 10 a step = 25",
         "warm-up: 4 % of them = 1 steps, then linear to 0",
         "tokens: about 320 a step, 8 k in all",
+        "ranks: 1",
+        "rows: 1 a step of about 320 tokens (at most 16,384), 1 micro-batches on each rank",
+    ]
+    # 320 tokens in rows of 50 are 7, so 8 for 2 groups of 2 ranks: 4 turns of 40 tokens
+    found = list(lines(SftPlan(kinds, 2.0, 10, 25, 0.04, ranks=4, sequence_parallel=2, row_tokens=50)))
+    assert found[-2:] == [
+        "ranks: 4 = 2 data-parallel x 2 that share each row",
+        "rows: 8 a step of about 40 tokens (at most 50), 4 micro-batches on each rank",
     ]
     assert "steps: 50 of 10 conversations, as set: 4.00 epochs" in list(lines(SftPlan(kinds, 2.0, 10, 50, 0.04)))

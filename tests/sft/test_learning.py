@@ -9,8 +9,11 @@ from h1r_cli.data.mixture import Mixture, Source
 from h1r_cli.model.documents import Documents
 from h1r_cli.model.load import new_model
 from h1r_cli.model.tokenizer import load_tokenizer
+from h1r_cli.sft.batches import Limits, batches
 from h1r_cli.sft.loop import Plan, train
-from h1r_cli.train.checkpoint import Progress
+from h1r_cli.sft.row_loss import RowLoss
+from h1r_cli.train.progress import Progress
+from h1r_cli.train.ranks import ALONE
 from h1r_cli.train.step import Updater
 from h1r_plugins.data.arith import arith
 
@@ -42,25 +45,22 @@ def test_a_small_model_learns_from_scratch_within_a_few_steps(tiny):
     problems = list(arith(split="test", size=40, **CHAIN)())
     losses = []
     before = greedy_accuracy(model, tokenizer, problems)
+    data = Mixture((Source(list(arith(size=1500, **CHAIN)())),))
     train(
-        model,
-        Updater(model.parameters(), weight_decay=0.01, clip_norm=1.0),
-        Mixture((Source(list(arith(size=1500, **CHAIN)())),)),
-        tokenizer.sample,
+        Updater(RowLoss(model), weight_decay=0.01, clip_norm=1.0),
+        batches(data, 0, tokenizer.sample, Limits(32, 128, 4096), ALONE),
         Plan(
             steps=STEPS,
-            global_batch=32,
-            max_length_tokens=128,
-            row_tokens=4096,
             learning_rate=8e-3,
             warmup_frac=0.04,
             checkpoint_every=STEPS,
             device=torch.device("cpu"),
-            dtype=torch.float32,
+            domains=data.domains,
         ),
         Progress(),
-        report=lambda step, metrics: losses.append(metrics["train/loss_nats"]),
-        save=lambda progress: None,
+        ALONE,
+        report=lambda step, metrics, batch: losses.append(metrics["train/loss_nats"]),
+        save=lambda progress, loss: None,
     )
     assert losses[0] > 5  # as good as even odds among 314 tokens: ln 314 = 5.7
     assert losses[-1] < 0.1

@@ -3,13 +3,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from h1r_cli.errors import H1RError
+from h1r_cli.errors import ConfigError, H1RError
 from h1r_cli.train.step import MAX_SKIPPED, Updater
 
 
+class Module(torch.nn.Module):
+    def __init__(self, **parameters):
+        super().__init__()
+        for name, values in parameters.items():
+            self.register_parameter(name, torch.nn.Parameter(torch.tensor(values)))
+
+
 def updater_of(*values, clip_norm=1.0, weight_decay=0.0):
-    weight = torch.nn.Parameter(torch.tensor(values))
-    return weight, Updater([weight], weight_decay=weight_decay, clip_norm=clip_norm)
+    module = Module(weight=values)
+    return module.weight, Updater(module, weight_decay=weight_decay, clip_norm=clip_norm)
 
 
 def test_a_first_step_by_hand():
@@ -46,3 +53,16 @@ def test_a_few_in_a_row_are_an_error_and_a_good_step_between_them_forgives():
         step(value)
     with pytest.raises(H1RError, match=f"{MAX_SKIPPED} steps in a row"):
         step(float("nan"))
+
+
+def test_a_groups_multiplier_scales_its_learning_rate_alone():
+    module = Module(weight=[1.0], lm_head=[1.0])
+    updater = Updater(module, weight_decay=0.0, clip_norm=1.0, multipliers={"head": 0.5})
+    module.weight.grad = module.lm_head.grad = torch.tensor([1.0])
+    updater.step(0.1)
+    assert (module.weight.item(), module.lm_head.item()) == pytest.approx((0.9, 0.95), abs=1e-6)
+
+
+def test_a_multiplier_for_no_group_is_an_error():
+    with pytest.raises(ConfigError, match=r"learning_rate_multipliers.heads names no group of parameters"):
+        Updater(Module(weight=[1.0]), weight_decay=0.0, clip_norm=1.0, multipliers={"heads": 0.5})
