@@ -268,10 +268,15 @@ class TrainSftSettings(RunSettings):
     export_dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="of the model that is written last")
 
 
+class SelftestSettings(SampledSettings):
+    model: str = Field("h1r-nano", description="a directory, a plugin's model or a name on the hub")
+
+
 COMMANDS: dict[str, type[RunSettings]] = {
     "deepconf": DeepConfSettings,
     "eval": EvalSettings,
     "generate": GenerateSettings,
+    "selftest": SelftestSettings,
     "train-sft": TrainSftSettings,
     "verify": VerifySettings,
 }

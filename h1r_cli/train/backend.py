@@ -10,8 +10,10 @@ With bfloat16 the weights that compute are bfloat16 on each rank; the float32 we
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -141,12 +143,11 @@ def _deepspeed() -> Any:
         raise MissingExtraError("deepspeed", "deepspeed", "parallel.zero_stage above 0")
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    import logging
-
     import deepspeed
     import deepspeed.ops
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed.c10d_logger")  # its calls
     # gloo does without it, and it would be compiled at the start, which takes a minute and a compiler
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
