@@ -42,6 +42,7 @@ LAYERS = {
     "h1r_cli.rewards.*": 4,
     "h1r_cli.rewards.worker": 6,  # rebuilds a verifier by its name
     "h1r_cli.rewards.latex.*": 1,
+    "h1r_cli.selftest.*": 4,
     "h1r_cli.registry": 5,
     "h1r_cli.build": 5,
     "h1r_cli.commands.*": 6,
