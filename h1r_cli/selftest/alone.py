@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +18,7 @@ from h1r_cli.model.falcon_h1 import FalconH1ForCausalLM
 from h1r_cli.model.kernels import Kernels, ssm_kernel
 from h1r_cli.model.load import HubModel, Model
 from h1r_cli.selftest.check import Check, differing, random_ids, relative
-from h1r_cli.selftest.task import Task, run
+from h1r_cli.selftest.task import LENGTHS, Task, run
 from h1r_cli.sft.row_loss import RowLoss, RowTensors
 from h1r_cli.types import Engine, Request, Sampling
 
