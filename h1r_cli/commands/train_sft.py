@@ -77,6 +77,7 @@ def _dry_run(registry: Registry, resolved: Resolved[TrainSftSettings], launch: A
         click.echo(line)
     if launch is not None:
         click.echo(f"\n{planned(launch)}")
+    click.echo(f"\n# settings\n{resolved.to_toml()}", nl=False)
 
 
 def _train(
@@ -130,7 +131,7 @@ def _need_data(settings: TrainSftSettings) -> None:
 
     raise ConfigError(
         "train-sft has no [[mix]] table, so no conversations to train on",
-        known=f"recipes with data of their own: {listing(recipes())}",
+        known=f"recipes: {listing(recipes())}",
         fix='use --config nano, or put [[mix]], source = "jsonl" and path = "FILE" in a file for --config',
     )
 

@@ -26,11 +26,12 @@ USER_ERROR = 2  # the exit status of an H1RError, which has said all that there 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A command to start: as rank `rank`, or as a launcher that starts ranks of its own (None)."""
+    """A command to start: as rank `rank`, or (None) as `launcher`, which starts ranks of its own."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
     rank: int | None
+    launcher: str = ""
 
 
 def wait(started: Sequence[Started], logs: Path, deadline_s: float) -> int:
@@ -117,7 +118,7 @@ def _death(one: Started, status: int, logs: Path, begun: float, world: int) -> H
         if log.is_file() and log.stat().st_mtime >= begun - 1 and _last_lines(log)
     ]
     return H1RError(
-        f"{Path(one.command[1]).name if len(one.command) > 1 else one.command[0]} {how}",
+        f"{one.launcher} {how}",
         known=f"the last lines of its ranks, in {logs}:{''.join(quotes)}" if quotes else "what it said is above",
         fix="mend that, then go on with --resume",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import socket
 import sys
@@ -35,8 +36,10 @@ class Launch:
 
     @property
     def rank_arguments(self) -> list[str]:
-        """This command again, with the run directory that was chosen."""
-        return ["-m", "h1r_cli", *self.arguments, "--out", str(self.run)]
+        """This command again, with the run directory that was chosen, and without what is for this process alone."""
+        again = [argument for argument in self.arguments if argument not in ("--dry-run", "--submit")]
+        told = any(argument == "--out" or argument.startswith("--out=") for argument in again)
+        return ["-m", "h1r_cli", *again, *([] if told else ["--out", str(self.run)])]
 
     @property
     def logs(self) -> Path:
@@ -54,24 +57,29 @@ def start(launch: Launch, *, submit: bool = False) -> int:
     """
     launcher = launch.settings.launch.launcher
     if launcher == "slurm":
-        if "SLURM_JOB_ID" not in os.environ:
+        if not slurm.in_allocation():
             return slurm.write_script(_script(launch), launch.run, submit=submit)
-        command, environment = slurm.srun(launch.settings, launch.rank_arguments)
-        return _supervised(launch, [Started(command, environment, None)])
+        command, environment = _srun(launch), slurm.environment(launch.settings)
+        return _supervised(launch, [Started(command, environment, None, "srun")])
+    if submit:
+        raise ConfigError(
+            f"--submit hands a Slurm script in, and launch.launcher is '{launcher}'",
+            fix="--set launch.launcher=slurm, or leave --submit out",
+        )
     if launcher == "local":
         _one_machine(launch.settings, "local")
     local_device(launch.settings, world_of(launch.settings))
     if launcher == "local":
         return _supervised(launch, _local_ranks(launch))
     command = torchrun(launch) if launcher == "torchrun" else deepspeed(launch)
-    return _supervised(launch, [Started(command, {LAUNCHED: launcher}, None)])
+    return _supervised(launch, [Started(command, {LAUNCHED: launcher}, None, launcher)])
 
 
 def planned(launch: Launch) -> str:
     """What `start` would run, as --dry-run prints it."""
     launcher, world = launch.settings.launch.launcher, world_of(launch.settings)
     if launcher == "slurm":
-        return _script(launch)
+        return shlex.join(_srun(launch)) if slurm.in_allocation() else _script(launch)
     if launcher == "local":
         return f"starts {world} processes here: python {' '.join(launch.rank_arguments)}"
     command = torchrun(launch) if launcher == "torchrun" else deepspeed(launch)
@@ -132,6 +140,12 @@ def _local_ranks(launch: Launch) -> list[Started]:
 
 def _script(launch: Launch) -> str:
     return slurm.script(launch.settings, [sys.executable, *launch.rank_arguments], launch.run)
+
+
+def _srun(launch: Launch) -> list[str]:
+    """A job that Slurm starts again goes on with what it has written before."""
+    begun = slurm.requeued() and not launch.resume and (launch.run / "config.toml").exists()
+    return slurm.srun(launch.settings, [*launch.rank_arguments, *(["--resume"] if begun else [])])
 
 
 def _one_machine(settings: RunSettings, launcher: str) -> None:

@@ -13,6 +13,8 @@ from h1r_cli.data.chat import Sample
 from h1r_cli.errors import DataError
 from h1r_cli.types import Conversation, Problem
 
+NO_LIMIT = 1 << 60
+
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
@@ -61,6 +63,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     end_ids = sorted({*_end_ids(directory), *([] if hub.eos_token_id is None else [hub.eos_token_id])})
     if not end_ids:
         raise DataError(f"{directory} names no end token", fix="set eos_token_id in its generation_config.json")
+    hub.model_max_length = NO_LIMIT  # what is too long is ours to trim and to count
     return Tokenizer(hub, tuple(end_ids))
 
 

@@ -106,9 +106,13 @@ class DeepSpeedUpdater:
         return zip(self.names, self.engine.module.parameters(), strict=True)
 
     def _make_moments(self, steps: int) -> None:
-        make_moments(self.optimizer, steps)
-        if self.stage < 3:  # which looks them up by itself
-            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+        zero = self.engine.optimizer
+        if self.stage == 3:  # whose optimiser has its parts only while it steps
+            make_moments(self.optimizer, zero.fp32_partitioned_groups_flat, steps)
+            return
+        parts = [part for group in self.optimizer.param_groups for part in group["params"]]
+        make_moments(self.optimizer, parts, steps)
+        zero._lazy_init_hp_params_optimizer_state()
 
 
 def engine_config(stage: int, dtype: torch.dtype, clip_norm: float, world: int) -> dict[str, Any]:

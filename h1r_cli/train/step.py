@@ -114,14 +114,14 @@ class Updater:
 
     def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Each of the model's parameters with its weights and moments, float32; every rank must take all of them."""
-        make_moments(self.optimizer, steps=0)
+        make_moments(self.optimizer, self.parameters, steps=0)
         for name, parameter in self.module.named_parameters():
             moments = self.optimizer.state[parameter]
             yield name.removeprefix(MODEL), {WEIGHTS: parameter.detach(), **{key: moments[key] for key in MOMENTS}}
 
     def restore(self, steps: int, state: Iterable[tuple[str, Mapping[str, Tensor]]]) -> None:
         """Take back what `state` gave, after `steps` updates."""
-        make_moments(self.optimizer, steps)
+        make_moments(self.optimizer, self.parameters, steps)
         parameters = {name.removeprefix(MODEL): parameter for name, parameter in self.module.named_parameters()}
         with torch.no_grad():
             for name, parts in state:
@@ -152,17 +152,16 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
         group["lr"] = learning_rate * group["multiplier"]
 
 
-def make_moments(optimizer: torch.optim.Optimizer, steps: int) -> None:
+def make_moments(optimizer: torch.optim.Optimizer, parameters: Iterable[Tensor], steps: int) -> None:
     """AdamW's state of each parameter, zero where there was none before; `steps` counts the updates behind it."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            state = optimizer.state[parameter]
-            if not state:
-                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-                for key in MOMENTS:
-                    state[key] = torch.zeros_like(parameter)
-            if steps:
-                state["step"].fill_(steps)
+    for parameter in parameters:
+        state = optimizer.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            for key in MOMENTS:
+                state[key] = torch.zeros_like(parameter)
+        if steps:
+            state["step"].fill_(steps)
 
 
 def _sum_over_ranks(parameters: Iterable[Tensor]) -> None:

@@ -50,7 +50,7 @@ def test_without_data_it_names_what_it_needs_and_the_recipes_there_are(tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
         "error: train-sft has no [[mix]] table, so no conversations to train on\n"
-        f"  known: recipes with data of their own: {', '.join(sorted(h1r_profiles.recipes()))}\n"
+        f"  known: recipes: {', '.join(sorted(h1r_profiles.recipes()))}\n"
         '  fix: use --config nano, or put [[mix]], source = "jsonl" and path = "FILE" in a file for --config\n'
     )
     assert not (tmp_path / "run").exists()
