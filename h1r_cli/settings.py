@@ -62,6 +62,9 @@ class Parallel(Table):
 
 class Kernels(Table):
     ssm: Literal["torch", "mamba-ssm"] = Field("torch", description="the Mamba-2 scan and convolution")
+    liger: tuple[Literal["rope", "rms-norm", "cross-entropy"], ...] = Field(
+        (), description="what Liger's kernels compute in training (PAPER section 2)"
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="of activations in training; weights stay float32"
     )

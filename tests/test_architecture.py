@@ -56,7 +56,7 @@ ONE_PLACE = {  # heavy library -> the one module, or room, that imports it
     "deepspeed": "h1r_cli.train.backend",
     "mamba_ssm": "h1r_cli.model.kernels",
     "causal_conv1d": "h1r_cli.model.kernels",
-    "liger_kernel": "h1r_cli.model.kernels",
+    "liger_kernel": "h1r_cli.model.liger",
     "vllm": "h1r_plugins.engines.vllm",
     "datasets": "h1r_plugins.data.hf",
     "torch.utils.tensorboard": "h1r_plugins.observers.tensorboard",

@@ -46,7 +46,7 @@ def examine(registry: Registry, profile: str) -> dict[str, Any]:
         "cuda": [_card(index) for index in range(torch.cuda.device_count() if has_cuda else 0)],
         "extras": extras(),
         "profile": profile,
-        "kernels": describe(device, Kernels(ssm=wants.kernels.ssm)),
+        "kernels": describe(device, Kernels(ssm=wants.kernels.ssm, liger=wants.kernels.liger)),
         "set_aside": dict(registry.quarantined),
         "todo": list(_todo(profile, wants.hardware.device, wants.kernels.ssm, has_cuda)),
     }

@@ -74,9 +74,8 @@ def _checks(registry: Registry, settings: SelftestSettings, folder: Path, proces
     from h1r_cli.selftest.check import Check
 
     directory, device, make = _model(registry, settings)
-    yield from alone.all_of(
-        make, directory, Kernels(ssm=settings.kernels.ssm), torch.device(device), _engine(registry, settings)
-    )
+    asked = Kernels(ssm=settings.kernels.ssm, liger=settings.kernels.liger)
+    yield from alone.all_of(make, directory, asked, torch.device(device), _engine(registry, settings))
     hardware = settings.hardware
     count = processes or max(2, hardware.devices_per_node)
     if count == 1 or (hardware.device == "cuda" and torch.cuda.device_count() < count):

@@ -166,14 +166,18 @@ class Reporter:
 
 def _model(job: Job, newest: Path | None) -> Model:
     """The model to train: from scratch, from its weights, or from the newest checkpoint."""
+    import torch
+
     from h1r_cli.model.falcon_h1 import FalconH1ForCausalLM
+    from h1r_cli.model.kernel_check import check_kernels
     from h1r_cli.model.kernels import Kernels
     from h1r_cli.model.load import load_model, new_model
     from h1r_cli.train.checkpoint import read_weights
     from h1r_cli.train.sequence_parallel import check_heads
 
     settings, parallel = job.settings, job.settings.parallel
-    kernels = Kernels(ssm=settings.kernels.ssm)
+    kernels = Kernels(ssm=settings.kernels.ssm, liger=settings.kernels.liger)
+    check_kernels(torch.device(job.device), kernels)
     model: Model
     if newest is not None:
         model = load_model(newest, device=job.device, kernels=kernels, other_weights=read_weights(newest))

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from h1r_cli.model import liger
 from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.documents import Documents
+from h1r_cli.model.kernels import PLAIN, Chosen
 from h1r_cli.model.multiplier import scaled
 from h1r_cli.model.sharding import WHOLE, Whole
 
@@ -29,7 +31,13 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.num_attention_heads * width, d, bias=bias)
 
     def forward(
-        self, h: Tensor, documents: Documents, cos: Tensor, sin: Tensor, shard: Whole = WHOLE
+        self,
+        h: Tensor,
+        documents: Documents,
+        cos: Tensor,
+        sin: Tensor,
+        kernels: Chosen = PLAIN,
+        shard: Whole = WHOLE,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Attend from [N, D].
 
@@ -38,6 +46,7 @@ class Attention(nn.Module):
             documents: where the row's documents lie.
             cos: [N, E/2], as `rotary_angles` gives it.
             sin: [N, E/2].
+            kernels: what turns queries and keys.
             shard: how the row is spread.
 
         Returns:
@@ -48,7 +57,7 @@ class Attention(nn.Module):
         if shard.size > k.shape[1]:  # fewer heads than devices: each goes to several
             k, v = (t.repeat_interleave(shard.size // t.shape[1], dim=1) for t in (k, v))
         q, k, v = (shard.to_heads(t) for t in (self._heads(self.q_proj(h)), k, v))
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        q, k = liger.rotate(q, k, cos, sin) if kernels.rope else (rotate(q, cos, sin), rotate(k, cos, sin))
         dropout = self.dropout if self.training else 0.0
         outputs = []
         for qs, ks, vs in zip(*map(documents.split, (q, k, v)), strict=True):

@@ -9,7 +9,7 @@ P mixer head width, S state size, C channels, W convolution width.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from h1r_cli.model import liger
 from h1r_cli.model.attention import Attention, rotary_angles
 from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.documents import Documents
-from h1r_cli.model.kernels import REFERENCE, Kernels, SSMKernel, ssm_kernel
+from h1r_cli.model.kernels import REFERENCE, Chosen, Kernels, choose
 from h1r_cli.model.mamba import Mixer
 from h1r_cli.model.multiplier import scaled
 from h1r_cli.model.norm import RMSNorm
@@ -81,15 +82,16 @@ class Layer(nn.Module):
         self.pre_ff_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, x: Tensor, documents: Documents, cos: Tensor, sin: Tensor, kernel: SSMKernel, shard: Whole = WHOLE
+        self, x: Tensor, documents: Documents, cos: Tensor, sin: Tensor, kernels: Chosen, shard: Whole = WHOLE
     ) -> tuple[Tensor, LayerTrace]:
         """[N, D] -> [N, D] and what decoding goes on from."""
         c = self.config
-        h = self.input_layernorm(x)
-        mixed, conv_in, ssm = self.mamba(h, documents, kernel, shard)
-        attended, keys, values = self.self_attn(scaled(h, c.attention_in_multiplier), documents, cos, sin, shard)
+        h = self.input_layernorm(x, kernels)
+        mixed, conv_in, ssm = self.mamba(h, documents, kernels, shard)
+        into_attention = scaled(h, c.attention_in_multiplier)
+        attended, keys, values = self.self_attn(into_attention, documents, cos, sin, kernels, shard)
         x = x + (scaled(mixed, c.ssm_out_multiplier) + scaled(attended, c.attention_out_multiplier))
-        return x + self.feed_forward(self.pre_ff_layernorm(x)), LayerTrace(keys, values, conv_in, ssm)
+        return x + self.feed_forward(self.pre_ff_layernorm(x, kernels)), LayerTrace(keys, values, conv_in, ssm)
 
 
 class Backbone(nn.Module):
@@ -105,7 +107,7 @@ class Backbone(nn.Module):
         self.recompute = False  # each block's activations in the backward pass, instead of keeping them
 
     def forward(
-        self, token_ids: Tensor, documents: Documents, kernel: SSMKernel, traces: list[LayerTrace] | None = None
+        self, token_ids: Tensor, documents: Documents, kernels: Chosen, traces: list[LayerTrace] | None = None
     ) -> Tensor:
         """[N] -> [N, D], after the final norm; appends each layer's trace to `traces`.
 
@@ -115,12 +117,12 @@ class Backbone(nn.Module):
         cos, sin = rotary_angles(self.config, documents.positions, x.dtype)
         for layer in self.layers:
             if self.recompute and traces is None:
-                x, _ = checkpoint(layer, x, documents, cos, sin, kernel, self.shard, use_reentrant=False)
+                x, _ = checkpoint(layer, x, documents, cos, sin, kernels, self.shard, use_reentrant=False)
                 continue
-            x, trace = layer(x, documents, cos, sin, kernel, self.shard)
+            x, trace = layer(x, documents, cos, sin, kernels, self.shard)
             if traces is not None:
                 traces.append(trace)
-        normed: Tensor = self.final_layernorm(x)
+        normed: Tensor = self.final_layernorm(x, kernels)
         return normed
 
 
@@ -142,12 +144,21 @@ class FalconH1ForCausalLM(nn.Module):
 
     def hidden(self, token_ids: Tensor, documents: Documents) -> Tensor:
         """Last hidden states, after the final norm, of documents laid end to end: [N] -> [N, D]."""
-        normed: Tensor = self.model(token_ids, documents, ssm_kernel(self.device, self.kernels))
+        normed: Tensor = self.model(token_ids, documents, choose(self.device, self.kernels))
         return normed
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] as `hidden` gives it -> [..., V]."""
         return scaled(self.lm_head(hidden), self.config.lm_head_multiplier)
+
+    @property
+    def fused_loss(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """The summed cross-entropy of [n, D] against [n] without logits, where the profile asks for Liger's."""
+        if not choose(self.device, self.kernels).cross_entropy:
+            return None
+        return lambda hidden, targets: liger.cross_entropy_sum(
+            hidden, self.lm_head.weight, self.config.lm_head_multiplier, targets
+        )
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, seq_idx: Tensor | None = None
@@ -182,7 +193,7 @@ class FalconH1ForCausalLM(nn.Module):
         documents = Documents.from_lengths([len(p) for p in prompts], self.device)
         tokens = torch.tensor([t for p in prompts for t in p], device=self.device)
         traces: list[LayerTrace] = []
-        hidden = self.model(tokens, documents, ssm_kernel(self.device, self.kernels), traces)
+        hidden = self.model(tokens, documents, choose(self.device, self.kernels), traces)
         ends = torch.tensor(documents.lengths).cumsum(0).tolist()
         logits = self.logits(hidden[[end - 1 for end in ends]]).float()
         return logits, [_prompt_state(traces, documents, i, end, self.config) for i, end in enumerate(ends)]

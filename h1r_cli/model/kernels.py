@@ -1,4 +1,4 @@
-"""Which kernel computes what. The one module that imports mamba_ssm and causal_conv1d.
+"""Which kernel computes what. The one module that imports mamba_ssm and causal_conv1d; `liger` has Liger's.
 
 A kernel is chosen by the device and by what the profile asks, never by what can be imported: on a CPU everything
 is plain PyTorch, whatever is installed.
@@ -7,6 +7,7 @@ is plain PyTorch, whatever is installed.
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ from h1r_cli.errors import ConfigError, MissingExtraError
 
 SSM_KERNELS = ("torch", "mamba-ssm")
 ATTENTION_KERNELS = ("sdpa",)
+LIGER_KERNELS = ("rope", "rms-norm", "cross-entropy")
 MAMBA_MODULES = ("mamba_ssm", "causal_conv1d")
 
 SSMKernel = Literal["torch", "mamba-ssm"]
@@ -29,9 +31,15 @@ class Kernels:
 
     ssm: SSMKernel = "torch"
     attention: AttentionKernel = "sdpa"
+    liger: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for what, name, known in (("ssm", self.ssm, SSM_KERNELS), ("attention", self.attention, ATTENTION_KERNELS)):
+        asked: list[tuple[str, str, tuple[str, ...]]] = [
+            ("ssm", self.ssm, SSM_KERNELS),
+            ("attention", self.attention, ATTENTION_KERNELS),
+            *(("liger", name, LIGER_KERNELS) for name in self.liger),
+        ]
+        for what, name, known in asked:
             if name not in known:
                 raise ConfigError(
                     f"no {what} kernel is called '{name}'",
@@ -40,21 +48,45 @@ class Kernels:
                 )
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What runs on a device."""
+
+    ssm: SSMKernel = "torch"
+    rope: bool = False  # the three of Liger
+    rms_norm: bool = False
+    cross_entropy: bool = False
+
+
 REFERENCE = Kernels()
+PLAIN = Chosen()
 
 
-def ssm_kernel(device: torch.device, asked: Kernels) -> SSMKernel:
-    """The kernel that the SSM scan and its convolution run on this device.
+def choose(device: torch.device, asked: Kernels) -> Chosen:
+    """The kernels that run on this device.
 
     Raises:
-        MissingExtraError: mamba-ssm is asked for on a CUDA device and is not installed.
+        MissingExtraError: one is asked for on a device that could run it, and is not installed.
     """
-    if device.type != "cuda" or asked.ssm == "torch":
-        return "torch"
-    for module in MAMBA_MODULES:
+    ssm: SSMKernel = "torch"
+    if device.type == "cuda" and asked.ssm == "mamba-ssm":
+        _need(MAMBA_MODULES, "mamba", "kernels.ssm = 'mamba-ssm'")
+        ssm = "mamba-ssm"
+    if not asked.liger or not _runs_triton(device):
+        return Chosen(ssm)
+    _need(("liger_kernel",), "liger", "kernels.liger")
+    return Chosen(ssm, "rope" in asked.liger, "rms-norm" in asked.liger, "cross-entropy" in asked.liger)
+
+
+def _runs_triton(device: torch.device) -> bool:
+    """On a GPU, or anywhere in Triton's own interpreter, for tests."""
+    return device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _need(modules: tuple[str, ...], extra: str, wanted_by: str) -> None:
+    for module in modules:
         if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(module, "mamba", "kernels.ssm = 'mamba-ssm'")
-    return "mamba-ssm"
+            raise MissingExtraError(module, extra, wanted_by)
 
 
 def describe(device: torch.device, asked: Kernels) -> dict[str, str]:
@@ -71,7 +103,19 @@ def describe(device: torch.device, asked: Kernels) -> dict[str, str]:
     else:
         absent = [module for module in MAMBA_MODULES if importlib.util.find_spec(module) is None]
         ssm = f"none: {absent[0]} is not installed" if absent else "mamba-ssm: Triton and CUDA, as kernels.ssm asks"
-    return {"ssm_scan": ssm, "causal_convolution": ssm, "attention": attention}
+    told = {"ssm_scan": ssm, "causal_convolution": ssm, "attention": attention}
+    for name in LIGER_KERNELS:
+        told[name.replace("-", "_")] = _describe_liger(device, name in asked.liger)
+    return told
+
+
+def _describe_liger(device: torch.device, asked: bool) -> str:
+    if not asked:
+        return "torch: the reference, as kernels.liger asks"
+    if not _runs_triton(device):
+        return "torch: the reference, since Liger runs on CUDA alone"
+    installed = importlib.util.find_spec("liger_kernel") is not None
+    return "liger: Triton, as kernels.liger asks" if installed else "none: liger_kernel is not installed"
 
 
 def cuda_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunk: int) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.conv import causal_conv
 from h1r_cli.model.documents import Documents
-from h1r_cli.model.kernels import SSMKernel, cuda_causal_conv, cuda_scan
+from h1r_cli.model.kernels import Chosen, cuda_causal_conv, cuda_scan
 from h1r_cli.model.multiplier import scaled
 from h1r_cli.model.norm import GatedRMSNorm
 from h1r_cli.model.scan import ssd_scan
@@ -39,14 +39,14 @@ class Mixer(nn.Module):
         self.out_proj = nn.Linear(config.d_ssm, config.hidden_size, bias=config.projectors_bias)
 
     def forward(
-        self, h: Tensor, documents: Documents, kernel: SSMKernel, shard: Whole = WHOLE
+        self, h: Tensor, documents: Documents, kernels: Chosen, shard: Whole = WHOLE
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Mix [N, D] along each document.
 
         Args:
             h: [N, D], or where the row is spread over S devices, this one's part [N/S, D].
             documents: where the row's documents lie.
-            kernel: what computes convolution and scan.
+            kernels: what computes convolution and scan.
             shard: how the row is spread.
 
         Returns:
@@ -57,7 +57,7 @@ class Mixer(nn.Module):
         z_scale, *_, dt_scale = c.ssm_multipliers
         z, conv_in, dt = self._spread(self.in_proj(scaled(h, c.ssm_in_multiplier)), shard)
         dt = F.softplus(scaled(dt.float(), dt_scale) + shard.own(self.dt_bias).float()).clamp(*c.time_step_limit)
-        y, states = self._scan(self._convolve(conv_in, documents, kernel, shard), dt, documents, kernel, shard)
+        y, states = self._scan(self._convolve(conv_in, documents, kernels, shard), dt, documents, kernels, shard)
         z = scaled(z, z_scale)
         y = y * F.silu(z) if self.norm is None else self.norm(y, z, shard)
         return self.out_proj(shard.to_tokens(y.to(h.dtype))), conv_in, states
@@ -90,23 +90,23 @@ class Mixer(nn.Module):
         x, b, cc = torch.split(channels, self.conv_sizes)
         return torch.cat([shard.own(x), self._own_groups(b, shard), self._own_groups(cc, shard)])
 
-    def _convolve(self, x: Tensor, documents: Documents, kernel: SSMKernel, shard: Whole) -> Tensor:
+    def _convolve(self, x: Tensor, documents: Documents, kernels: Chosen, shard: Whole) -> Tensor:
         weight = self._own_channels(self.conv_weight(), shard)
         bias = None if self.conv1d.bias is None else self._own_channels(self.conv1d.bias, shard)
-        if kernel == "mamba-ssm":
+        if kernels.ssm == "mamba-ssm":
             return cuda_causal_conv(x, weight, bias, documents.seq_idx())
         positions = documents.positions if len(documents.lengths) > 1 else None
         return F.silu(causal_conv(x, weight, bias, positions))
 
     def _scan(
-        self, convolved: Tensor, dt: Tensor, documents: Documents, kernel: SSMKernel, shard: Whole
+        self, convolved: Tensor, dt: Tensor, documents: Documents, kernels: Chosen, shard: Whole
     ) -> tuple[Tensor, list[Tensor]]:
         """y [N, H P] and the final states."""
         c = self.config
         heads, groups = c.mamba_n_heads // shard.size, max(1, c.mamba_n_groups // shard.size)
         sizes = [heads * c.ssm_head_dim, *[groups * c.mamba_d_state] * 2]
         decay, skip = -shard.own(self.A_log).float().exp(), shard.own(self.D).float()
-        scan = cuda_scan if kernel == "mamba-ssm" else ssd_scan
+        scan = cuda_scan if kernels.ssm == "mamba-ssm" else ssd_scan
         outputs, states = [], []
         for row, step, bucket in zip(documents.split(convolved), documents.split(dt), documents.buckets, strict=True):
             x, b, cc = torch.split(row, sizes, dim=-1)
@@ -119,7 +119,7 @@ class Mixer(nn.Module):
                 torch.unflatten(b, -1, (groups, -1)),
                 torch.unflatten(cc, -1, (groups, -1)),
                 skip,
-                c.mamba_chunk_size if kernel == "mamba-ssm" else reference_chunk(c),
+                c.mamba_chunk_size if kernels.ssm == "mamba-ssm" else reference_chunk(c),
             )
             outputs.append(y.flatten(-2))
             states.append(state)

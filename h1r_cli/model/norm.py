@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from h1r_cli.model import liger
 from h1r_cli.model.config import FalconH1Config
+from h1r_cli.model.kernels import PLAIN, Chosen
 from h1r_cli.model.sharding import WHOLE, Whole
 
 
@@ -24,8 +26,10 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, kernels: Chosen = PLAIN) -> Tensor:
         """[N, D] -> [N, D]."""
+        if kernels.rms_norm:
+            return liger.rms_norm(x, self.weight, self.eps)
         return rms_norm(x, self.weight, self.eps)
 
 

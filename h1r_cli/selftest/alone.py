@@ -15,7 +15,7 @@ from h1r_cli.data.packing import row_of
 from h1r_cli.generation import collect
 from h1r_cli.model.documents import Documents
 from h1r_cli.model.falcon_h1 import FalconH1ForCausalLM
-from h1r_cli.model.kernels import Kernels, ssm_kernel
+from h1r_cli.model.kernels import PLAIN, Kernels, choose
 from h1r_cli.model.load import HubModel, Model
 from h1r_cli.selftest.check import Check, differing, random_ids, relative
 from h1r_cli.selftest.task import LENGTHS, Task, run
@@ -49,9 +49,9 @@ def packing(make: Make, device: torch.device) -> Iterator[Check]:
 
 def kernels(make: Callable[[Kernels], Model], asked: Kernels, device: torch.device) -> Iterator[Check]:
     """The kernels that the profile asks for, against the reference path."""
-    name = f"kernels: {asked.ssm} against the reference"
-    if ssm_kernel(device, asked) == "torch":
-        why = "this profile asks for the reference" if asked.ssm == "torch" else f"{asked.ssm} needs CUDA"
+    name = f"kernels: {', '.join([asked.ssm, *asked.liger])} against the reference"
+    if choose(device, asked) == PLAIN:
+        why = "this profile asks for the reference" if asked == Kernels() else "they need CUDA"
         yield Check(name, None, FLOAT32, why)
         return
     samples = [Sample(tuple(random_ids(length, 256, seed=length)), ((1, length),)) for length in (7, 300, 31)]

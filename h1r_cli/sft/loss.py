@@ -15,7 +15,11 @@ CHUNK_TOKENS = 2048  # their logits exist at once: [2048, 130048] in float32 is 
 
 
 def loss_sum(
-    hidden: Tensor, targets: Tensor, logits: Callable[[Tensor], Tensor], chunk_tokens: int = CHUNK_TOKENS
+    hidden: Tensor,
+    targets: Tensor,
+    logits: Callable[[Tensor], Tensor],
+    chunk_tokens: int = CHUNK_TOKENS,
+    fused: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """The summed cross-entropy of a row's learnt tokens, in nats; float32 scalar.
 
@@ -32,9 +36,12 @@ def loss_sum(
         targets: [N] int64, the token to predict at each place, or `IGNORED`.
         logits: [n, D] -> [n, V]; called on learnt places only, `chunk_tokens` at a time, and again in the
             backward pass when there is more than one chunk: [N, V] never exists.
+        fused: a kernel that gives the sum of [n, D] against [n] by itself.
     """
     learnt = (targets != IGNORED).nonzero().squeeze(1)  # [n]
     hidden, targets = hidden[learnt], targets[learnt]
+    if fused is not None and len(learnt):
+        return fused(hidden, targets)
 
     def chunk_sum(part: Tensor, wanted: Tensor) -> Tensor:
         return cross_entropy(logits(part).float(), wanted, reduction="sum")

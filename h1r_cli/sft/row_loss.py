@@ -64,4 +64,4 @@ class RowLoss(nn.Module):
 
     def _loss(self, hidden: Tensor, row: RowTensors, group: int) -> Tensor:
         targets = row.targets if self.groups == 1 else row.targets.masked_fill(row.groups != group, IGNORED)
-        return loss_sum(hidden, targets, self.model.logits)
+        return loss_sum(hidden, targets, self.model.logits, fused=getattr(self.model, "fused_loss", None))

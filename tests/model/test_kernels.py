@@ -9,7 +9,7 @@ from falcon_pairs import off
 
 from h1r_cli.errors import ConfigError, MissingExtraError
 from h1r_cli.model.conv import causal_conv
-from h1r_cli.model.kernels import Kernels, cuda_causal_conv, cuda_scan, describe, ssm_kernel
+from h1r_cli.model.kernels import PLAIN, Kernels, choose, cuda_causal_conv, cuda_scan, describe
 from h1r_cli.model.scan import ssd_scan
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -20,7 +20,7 @@ def test_a_cpu_runs_the_reference_whatever_is_asked_and_installed(tmp_path, monk
     (tmp_path / "mamba_ssm.py").write_text("raise RuntimeError('imported on a CPU')")
     (tmp_path / "causal_conv1d.py").write_text("raise RuntimeError('imported on a CPU')")
     monkeypatch.syspath_prepend(tmp_path)
-    assert ssm_kernel(CPU, Kernels(ssm="mamba-ssm")) == "torch"
+    assert choose(CPU, Kernels(ssm="mamba-ssm")).ssm == "torch"
     assert "mamba_ssm" not in sys.modules
 
 
@@ -28,15 +28,15 @@ def test_a_gpu_runs_what_is_asked_though_more_is_installed(tmp_path, monkeypatch
     for module in ("mamba_ssm", "causal_conv1d"):
         (tmp_path / f"{module}.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    assert ssm_kernel(CUDA, Kernels()) == "torch"
-    assert ssm_kernel(CUDA, Kernels(ssm="mamba-ssm")) == "mamba-ssm"
+    assert choose(CUDA, Kernels()).ssm == "torch"
+    assert choose(CUDA, Kernels(ssm="mamba-ssm")).ssm == "mamba-ssm"
     assert describe(CUDA, Kernels(ssm="mamba-ssm"))["ssm_scan"].startswith("mamba-ssm: ")
 
 
 @pytest.mark.skipif(not absent, reason="mamba_ssm is installed")
 def test_a_kernel_that_is_not_installed_is_an_error_on_a_gpu():
     with pytest.raises(MissingExtraError, match=r"kernels\.ssm = 'mamba-ssm' needs mamba_ssm"):
-        ssm_kernel(CUDA, Kernels(ssm="mamba-ssm"))
+        choose(CUDA, Kernels(ssm="mamba-ssm"))
     assert describe(CUDA, Kernels(ssm="mamba-ssm"))["ssm_scan"] == "none: mamba_ssm is not installed"
 
 
@@ -45,7 +45,19 @@ def test_what_would_run_is_said_with_the_reason():
         "ssm_scan": "torch: the reference, since 'mamba-ssm' runs on CUDA alone",
         "causal_convolution": "torch: the reference, since 'mamba-ssm' runs on CUDA alone",
         "attention": "sdpa: torch's scaled_dot_product_attention",
+        "rope": "torch: the reference, as kernels.liger asks",
+        "rms_norm": "torch: the reference, as kernels.liger asks",
+        "cross_entropy": "torch: the reference, as kernels.liger asks",
     }
+
+
+def test_ligers_kernels_are_the_references_on_a_cpu_too(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    asked = Kernels(liger=("rope", "cross-entropy"))
+    assert choose(CPU, asked) == PLAIN
+    assert describe(CPU, asked)["rope"] == "torch: the reference, since Liger runs on CUDA alone"
+    with pytest.raises(ConfigError, match="no liger kernel is called 'swiglu'"):
+        Kernels(liger=("swiglu",))
 
 
 def test_an_unknown_kernel_is_an_error():
