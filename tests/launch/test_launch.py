@@ -68,9 +68,9 @@ def rank_process(parent: int, rank: int) -> int:
     """The process id of a rank that `parent` started, by its environment."""
     for folder in Path("/proc").iterdir():
         try:
-            if folder.name.isdecimal() and f"PPid:\t{parent}\n" in (folder / "status").read_text():
-                if f"RANK={rank}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    return int(folder.name)
+            child = folder.name.isdecimal() and f"PPid:\t{parent}\n" in (folder / "status").read_text()
+            if child and f"RANK={rank}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                return int(folder.name)
         except OSError:  # it ended meanwhile
             continue
     raise AssertionError(f"no rank {rank} among the processes of {parent}")
@@ -82,7 +82,8 @@ def test_a_rank_that_is_killed_takes_the_others_down_and_resume_goes_on(trainer)
     metrics = trainer.folder / "killed" / "metrics.jsonl"
     until = time.monotonic() + 120
     while not (metrics.exists() and metrics.read_text().count("\n") >= 12):
-        assert time.monotonic() < until and process.poll() is None, "no step was made"
+        assert process.poll() is None
+        assert time.monotonic() < until, "no step was made"
         time.sleep(0.1)
     first = rank_process(process.pid, 0)
     os.kill(rank_process(process.pid, 1), signal.SIGKILL)
