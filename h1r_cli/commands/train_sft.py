@@ -52,7 +52,8 @@ def command(registry: Registry, /, dry_run: bool, submit: bool, **given: Any) ->
     settings = resolved.settings
     check_parallel(settings)
     path = given["out"] or rundir.default_path("train-sft")
-    starting = world_of(settings) > 1 and not is_rank(os.environ)
+    several = world_of(settings) > 1 or settings.launch.launcher == "slurm"
+    starting = several and not is_rank(os.environ)
     launch = Launch(settings, path, resume=given["resume"]) if starting else None
     if dry_run:
         _dry_run(registry, resolved, launch)

@@ -54,7 +54,7 @@ def _with_gradients(function: Function, inputs: Sequence[Tensor]) -> list[Tensor
     own = [tensor.clone().requires_grad_(tensor.is_floating_point()) for tensor in inputs]
     result = function(*own)
     weights = torch.linspace(-1, 1, result.numel(), device=result.device).view_as(result)
-    (result * weights).sum().backward()
+    torch.autograd.backward(result, weights)
     return [result.detach(), *(tensor.grad for tensor in own if tensor.grad is not None)]
 
 

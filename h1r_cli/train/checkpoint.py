@@ -48,6 +48,9 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, keep: int, companions: Callable[[Path], None], ranks: Ranks = ALONE) -> None:
         self.folder, self.keep, self.companions, self.ranks = folder, keep, companions, ranks
+        if ranks.first:
+            for left in folder.glob(".step-*"):  # by a kill while it was written, or deleted
+                shutil.rmtree(left)
         self._writing: threading.Thread | None = None
         self._failure: BaseException | None = None
 
@@ -66,7 +69,6 @@ class Checkpoints:
         self._wait()
         aside = self.folder / f".step-{progress.steps:06d}.part"
         if self.ranks.first:
-            shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
         self.ranks.barrier()
         share = _share(state, self.ranks)
@@ -98,7 +100,8 @@ class Checkpoints:
         for path in [*aside.rglob("*"), aside]:
             _flush(path)
         name = aside.name.removeprefix(".").removesuffix(".part")
-        shutil.rmtree(self.folder / name, ignore_errors=True)
+        if (self.folder / name).exists():  # written before a kill that came before `latest` was moved
+            _discard(self.folder / name)
         aside.rename(self.folder / name)
         _flush(self.folder)
         write_atomically(self.folder / "latest", name + "\n")
@@ -111,7 +114,7 @@ class Checkpoints:
         write_atomically(self.folder / "best", best.name + "\n")
         for old in found[: -self.keep]:
             if old != best:
-                shutil.rmtree(old)
+                _discard(old)
 
     def _wait(self, quietly: bool = False) -> None:
         if self._writing is not None:
@@ -194,6 +197,11 @@ def _told(checkpoint: Path) -> dict[str, Any]:
             f"{checkpoint} is no checkpoint: it has no progress.json", fix="name a run directory of train-sft"
         ) from error
     return told
+
+
+def _discard(checkpoint: Path) -> None:
+    """Delete it; renamed first, since what has its name is whole."""
+    shutil.rmtree(checkpoint.rename(checkpoint.with_name(f".{checkpoint.name}.old")))
 
 
 def _flush(path: Path) -> None:

@@ -84,6 +84,16 @@ def test_a_kill_while_writing_leaves_the_one_before(tmp_path, updater):
     assert latest(tmp_path).name == "step-000002"
 
 
+def test_a_kill_while_an_old_one_is_deleted_spoils_nothing(tmp_path, updater):
+    for steps in (1, 2):
+        save(tmp_path, updater, steps)
+    half = (tmp_path / "step-000001").rename(tmp_path / ".step-000001.old")  # as it is while it is deleted
+    (half / "progress.json").unlink()
+    save(tmp_path, updater, 3, loss=0.5)
+    assert kept(tmp_path) == ["step-000002", "step-000003"]
+    assert not half.exists()
+
+
 def test_saving_does_not_wait_for_the_disk_and_the_next_one_does(tmp_path, updater):
     written, slow = [], threading.Event()
 
