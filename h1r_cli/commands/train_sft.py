@@ -105,6 +105,8 @@ def _train(
         if ranks.first:
             for line in train_sft_data.left_out(data_report):
                 click.echo(line, err=True)
+            for line in train_sft_data.planned_lines(settings, directory, mixture):
+                click.echo(line, err=True)
             open_run.write_json("data_report.json", data_report)
         run(Job(registry, settings, directory, mixture, ranks, device, watching), open_run)
 

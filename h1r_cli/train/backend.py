@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from h1r_cli.errors import MissingExtraError
@@ -93,14 +94,26 @@ class DeepSpeedUpdater:
 
     def restore(self, steps: int, state: Iterable[tuple[str, Mapping[str, Tensor]]]) -> None:
         """As `Updater.restore`; the module must have been made with those weights. A rank reads its parts alone."""
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+        from deepspeed import utils
 
         self._make_moments(steps)
         parameters = dict(self._parameters())
         for name, parts in state:
-            safe_set_full_fp32_param(parameters[name], parts[WEIGHTS])
-            for key in MOMENTS:
-                safe_set_full_optimizer_state(parameters[name], parts[key], key)
+            parameter = parameters[name]
+            if self.stage < 3:
+                utils.safe_set_full_fp32_param(parameter, parts[WEIGHTS])
+                for key in MOMENTS:
+                    utils.safe_set_full_optimizer_state(parameter, parts[key], key)
+            else:
+                utils.safe_set_local_fp32_param(parameter, self._own(parameter, parts[WEIGHTS]))
+                for key in MOMENTS:
+                    utils.safe_set_local_optimizer_state(parameter, self._own(parameter, parts[key]), key)
+
+    def _own(self, parameter: Any, whole: Tensor) -> Tensor:
+        """This rank's part of a tensor that stage 3 spreads, with zeros where the parts go beyond its end."""
+        size = parameter.ds_tensor.ds_numel
+        part = whole.flatten()[self.ranks.rank * size : (self.ranks.rank + 1) * size]
+        return F.pad(part, (0, size - part.numel()))
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         return zip(self.names, self.engine.module.parameters(), strict=True)

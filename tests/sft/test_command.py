@@ -137,6 +137,7 @@ def test_a_dry_run_prints_the_mixture_by_kind_and_starts_nothing(tiny, tmp_path)
     assert not (tmp_path / "run").exists()
     ran = h1r("--config", recipe, "--set", "steps=2", "--out", tmp_path / "run")
     assert ran.returncode == 0, ran.stderr
+    assert re.search(r"^science +hard +20 +1\.5 +30 +60\.0 %", ran.stderr, re.M), "it is said before the run too"
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     by_kind = [last[f"train/tokens_science_{hardness}"] for hardness in ("easy", "hard")]
     assert sum(by_kind) == last["train/tokens"]
