@@ -4,7 +4,7 @@
     python benchmarks/sft_kills.py --kills 20 --ranks 2
 
 Each time SIGKILL goes to all of the run's processes at a random moment, while it starts, trains or writes a
-checkpoint, and it is resumed.
+checkpoint (every fourth step), and it is resumed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+START_S = 6.0
 RECIPE = """
 model = "h1r-nano"
 init = "scratch"
@@ -59,20 +60,35 @@ def resumable(out: Path) -> bool:
     return (out / "config.toml").exists()
 
 
-def killed_at(arguments: list[str], after_s: float) -> bool:
-    """Run, and kill the whole process group after so many seconds; False when it was done before."""
+def killed(arguments: list[str], out: Path, target: int, draw: random.Random) -> bool:
+    """Run, and kill the whole process group: a quarter of the times while it starts, else soon after `target` steps.
+
+    Returns whether it was killed; False when it was done before.
+    """
     process = subprocess.Popen(
         arguments, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    try:
-        _, said = process.communicate(timeout=after_s)
-    except subprocess.TimeoutExpired:
+    if draw.random() < 0.25:
+        time.sleep(draw.uniform(0.0, START_S))
+    else:
+        while process.poll() is None and steps_made(out) < target:
+            time.sleep(0.02)
+        time.sleep(draw.uniform(0.0, 0.3))
+    if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         return True
+    _, said = process.communicate()
     if process.returncode:
         sys.exit(f"a resumed run failed:\n{said}")
     return False
+
+
+def run(arguments: list[str]) -> None:
+    """Run to the end."""
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
 
 
 def main() -> None:
@@ -80,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--ranks", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     draw = random.Random(asked.seed)
@@ -90,20 +106,15 @@ def main() -> None:
         recipe.write_text(RECIPE.format(steps=asked.steps))
         whole, cut = folder / "whole", folder / "cut"
         begun = time.monotonic()
-        subprocess.run(command(recipe, whole, asked.ranks), check=True, stdout=subprocess.DEVNULL)
-        took = time.monotonic() - begun
-        print(f"never killed: {asked.steps} steps in {took:.0f} s", flush=True)
+        run(command(recipe, whole, asked.ranks))
+        print(f"never killed: {asked.steps} steps in {time.monotonic() - begun:.0f} s", flush=True)
         kills: list[int] = []
-        while len(kills) < asked.kills:
+        for target in sorted(draw.randrange(asked.steps) for _ in range(asked.kills)):
             flags = ["--resume"] if resumable(cut) else []
-            left = asked.kills - len(kills)
-            window = took * (0.5 + (asked.steps - steps_made(cut)) / asked.steps / left)
-            if not killed_at(command(recipe, cut, asked.ranks) + flags, draw.uniform(0.1 * took, window)):
-                break
-            kills.append(steps_made(cut))
+            if killed(command(recipe, cut, asked.ranks) + flags, cut, target, draw):
+                kills.append(steps_made(cut))
         print(f"killed {len(kills)} times, after steps {', '.join(map(str, kills))}", flush=True)
-        flags = ["--resume"] if resumable(cut) else []
-        subprocess.run(command(recipe, cut, asked.ranks) + flags, check=True, stdout=subprocess.DEVNULL)
+        run(command(recipe, cut, asked.ranks) + (["--resume"] if resumable(cut) else []))
         wanted, found = losses(whole), losses(cut)
         apart = max(abs(found[step] - wanted[step]) for step in wanted)
         differ = sum(found[step] != wanted[step] for step in wanted)
