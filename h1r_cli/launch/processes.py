@@ -56,12 +56,15 @@ def wait(started: Sequence[Started], logs: Path, deadline_s: float) -> int:
 
 
 def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
-    """Which process ended with another status than 0 first; None when all ended well."""
+    """Which process ended with another status than 0 first; None when all ended well.
+
+    Of several at once it is one that was killed, since the others fail for want of it.
+    """
     while True:
         statuses = [process.poll() for process in processes]
-        for number, status in enumerate(statuses):
-            if status:
-                return number
+        failed = [number for number, status in enumerate(statuses) if status]
+        if failed:
+            return min(failed, key=lambda number: (statuses[number] or 0) > 0)
         if None not in statuses:
             return None
         time.sleep(POLL_S)
