@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h1r_cli.errors import DataError
-from h1r_cli.model.documents import MAX_PADDED_FRAC, Documents
+from h1r_cli.model.documents import MAX_PADDING, Documents
 
 examples = settings(max_examples=60, deadline=None, derandomize=True)
 lengths = st.lists(st.integers(1, 50), min_size=1, max_size=12)
@@ -37,7 +37,7 @@ def test_what_is_split_joins_to_the_same_row(lengths):
 def test_padding_keeps_to_its_bound(lengths):
     for bucket in Documents.from_lengths(lengths).buckets:
         tokens = sum(lengths[number] for number in bucket.members)
-        assert len(bucket.members) * bucket.length <= MAX_PADDED_FRAC * tokens
+        assert len(bucket.members) * bucket.length - tokens <= MAX_PADDING
 
 
 @examples
