@@ -2,7 +2,7 @@
 
     python benchmarks/sft_balance.py --seeds 3
 
-Chains of one or two steps beside chains of eight to ten, a conversation a micro-batch. Balanced, every learnt
+Chains of one to three steps beside chains of eight to ten, a conversation a micro-batch. Balanced, every learnt
 token of a step weighs the same. Unbalanced, as with verl's default, each micro-batch of each rank is a mean by
 itself, and the means are averaged: a token of a short conversation weighs many times one of a long. All else is the
 same: data, order, micro-batches, weights at the start.
@@ -24,8 +24,8 @@ from tempfile import TemporaryDirectory
 
 BATCH, RANKS, RATE = 32, 2, 8e-3
 KINDS = {
-    "short": {"operations": "+", "modulus": 10, "steps_min": 1, "steps_max": 2},
-    "long": {"operations": "+", "modulus": 10, "steps_min": 8, "steps_max": 10},
+    "short": {"operations": "+", "modulus": 10, "steps_min": 1, "steps_max": 3, "size": 700},
+    "long": {"operations": "+", "modulus": 10, "steps_min": 8, "steps_max": 10, "size": 2400},
 }
 SHAPE = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -53,7 +53,7 @@ def train_rank(folder: Path, steps: int, seed: int, balanced: bool) -> None:
     dist.init_process_group("gloo")
     ranks = joined(1)
     model, tokenizer = new_model(folder, seed), load_tokenizer(folder)
-    data = Mixture(tuple(Source(list(arith(size=700, **kind)())) for kind in KINDS.values()), seed)
+    data = Mixture(tuple(Source(list(arith(**kind)()), 2400 / kind["size"]) for kind in KINDS.values()), seed)
     updates, stream = Updater(RowLoss(model), weight_decay=0.01, clip_norm=1.0, ranks=ranks), data.stream()
     curve = []
     for step in range(steps):
@@ -90,8 +90,8 @@ def run(folder: Path, steps: int, seed: int, balanced: bool) -> tuple[list[float
 
 def accuracy(folder: Path, kind: str) -> float:
     """The share of greedy answers to test problems that are right."""
-    options = ",".join(f"{key}={value}" for key, value in KINDS[kind].items())
-    data, out = f"arith:split=test,size={PROBLEMS},{options}", folder / f"answers-{kind}"
+    options = ",".join(f"{key}={value}" for key, value in (KINDS[kind] | {"size": PROBLEMS}).items())
+    data, out = f"arith:split=test,{options}", folder / f"answers-{kind}"
     model = ["--model", str(folder / "model"), "--temperature", "0", "--max-tokens", "200", "--out", str(out)]
     h1r("generate", "--data", data, *model)
     said = h1r("verify", str(out / "completions.jsonl"), "--data", data)
