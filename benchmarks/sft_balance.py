@@ -113,7 +113,7 @@ def shape(folder: Path) -> None:
     from h1r_plugins.models.nano import h1r_models
 
     nano = Path(str(h1r_models()["h1r-nano"]))
-    shutil.copytree(nano, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copytree(nano, folder, ignore=shutil.ignore_patterns("*.safetensors", "h1r.toml"))
     config = json.loads((nano / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | SHAPE))
 
@@ -122,7 +122,7 @@ def main() -> None:
     """Print the curves and the accuracies, seed by seed, and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--rank-of", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--balanced", action="store_true", help=argparse.SUPPRESS)

@@ -6,13 +6,16 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from h1r_cli import hookimpl
 from h1r_cli.commands.options import profile_layer
 from h1r_cli.registry import Registry
+
+if TYPE_CHECKING:
+    from h1r_cli.settings import RunSettings
 
 EXTRA = re.compile(r"""([\w.-]+).*;.*extra == ['"]([\w-]+)['"]""")  # a line of the package's own requirements
 
@@ -48,7 +51,7 @@ def examine(registry: Registry, profile: str) -> dict[str, Any]:
         "profile": profile,
         "kernels": describe(device, Kernels(ssm=wants.kernels.ssm, liger=wants.kernels.liger)),
         "set_aside": dict(registry.quarantined),
-        "todo": list(_todo(profile, wants.hardware.device, wants.kernels.ssm, has_cuda)),
+        "todo": list(_todo(profile, wants, has_cuda)),
     }
 
 
@@ -73,15 +76,22 @@ def _card(index: int) -> dict[str, Any]:
     return {"name": card.name, "memory_gib": round(card.total_memory / 2**30, 1)}
 
 
-def _todo(profile: str, device: str, ssm: str, has_cuda: bool) -> Iterator[str]:
+def _todo(profile: str, wants: RunSettings, has_cuda: bool) -> Iterator[str]:
     """What stands between this machine and the profile, and the way out."""
     import torch
 
-    if device == "cuda" and not has_cuda:
+    if wants.hardware.device == "cuda" and not has_cuda:
         build = "" if torch.version.cuda else " (it is built without CUDA)"
         yield f"profile {profile} computes on cuda and torch sees none{build}: run elsewhere, or take --profile cpu"
-    if ssm == "mamba-ssm" and not all(extras()["mamba"].values()):
-        yield f"profile {profile} asks for the kernels of mamba-ssm: pip install 'h1r[mamba]'"
+    asked = {
+        "mamba": ("the kernels of mamba-ssm", wants.kernels.ssm == "mamba-ssm"),
+        "liger": ("Liger's kernels", bool(wants.kernels.liger)),
+        "deepspeed": ("DeepSpeed's ZeRO", wants.parallel.zero_stage > 0),
+    }
+    found = extras()
+    for extra, (what, wanted) in asked.items():
+        if wanted and not all(found[extra].values()):
+            yield f"profile {profile} asks for {what}: pip install 'h1r[{extra}]'"
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
