@@ -119,11 +119,13 @@ def _sources(mix: Mix, records: Records, kept: Mapping[Kind, array[int]]) -> lis
 
 
 def _records(registry: Registry, mix: Mix) -> Records:
-    """The source's records by place: its own, where it gives them so, else a list."""
+    """The source's records by place: its own, where it gives them so, else kept in a temporary file."""
     from h1r_cli.build import build
+    from h1r_cli.data.records import SpooledRecords
 
     found = build(registry, "h1r_data_sources", mix.source, mix.options, origin="[[mix]]")()
-    records: Records = found if hasattr(found, "__getitem__") and hasattr(found, "__len__") else list(found)
+    by_place = hasattr(found, "__getitem__") and hasattr(found, "__len__")
+    records: Records = found if by_place else SpooledRecords(found)
     if not len(records):
         raise DataError(f"data source '{mix.source}' gives nothing", fix="choose options that give conversations")
     return records

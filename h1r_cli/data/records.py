@@ -1,9 +1,11 @@
-"""The records of a JSONL file by place, of which memory holds where each begins and nothing else."""
+"""Records by place, of which memory holds where each begins: those of a JSONL file, or of any source in order."""
 
 from __future__ import annotations
 
+import pickle
+import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from h1r_cli.data.prompts import parse
@@ -72,6 +74,28 @@ class JsonlRecords:
             ) from error
         except ValueError as error:  # json's, or one of `parse`
             raise DataError(f"{self.path}, line {number}: {error}", fix="mend that line, or take it out") from error
+
+
+class SpooledRecords:
+    """Records of a source that gives them in order alone, by place: kept in a temporary file, not in memory."""
+
+    def __init__(self, records: Iterable[Problem | Conversation]) -> None:
+        self._starts = array("q")
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the records do
+        for record in records:
+            self._starts.append(self._file.tell())
+            pickle.dump(record, self._file)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, place: int) -> Problem | Conversation:
+        self._file.seek(self._starts[place])
+        record: Problem | Conversation = pickle.load(self._file)  # what this process wrote
+        return record
+
+    def __iter__(self) -> Iterator[Problem | Conversation]:
+        return (self[place] for place in range(len(self)))
 
 
 def read_records(path: Path) -> list[Problem | Conversation]:
