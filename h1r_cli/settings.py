@@ -271,7 +271,7 @@ class TrainSftSettings(RunSettings):
     export_dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="of the model that is written last")
 
 
-class SelftestSettings(SampledSettings):
+class SelftestSettings(RunSettings):
     model: str = Field("h1r-nano", description="a directory, a plugin's model or a name on the hub")
 
 

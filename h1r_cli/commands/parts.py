@@ -18,7 +18,7 @@ from h1r_cli.types import Engine, Observer, Problem, Verifier
 
 if TYPE_CHECKING:
     from h1r_cli.rewards.pool import Pool
-    from h1r_cli.settings import Part, SampledSettings, Scoring
+    from h1r_cli.settings import Part, RunSettings, SampledSettings, Scoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +31,25 @@ class Sampler:
 
 
 def sampler(registry: Registry, settings: SampledSettings) -> Sampler:
+    """The engine that the settings name, for this machine's device, with the tokenizer of its model."""
+    from h1r_cli.model.tokenizer import load_tokenizer
+
+    made = engine(registry, settings)
+    tokenizer = load_tokenizer(model_directory(registry, settings.model))
+    return Sampler(made, lambda problem: tokenizer.prompt_ids(problem, settings.system_prompt), tokenizer.decode)
+
+
+def engine(registry: Registry, settings: RunSettings) -> Engine:
     """The engine that the settings name, for this machine's device."""
     from h1r_cli.launch.local import local_device
-    from h1r_cli.model.tokenizer import load_tokenizer
 
     model = model_directory(registry, settings.model)
     devices = settings.hardware.devices_per_node
     spreads = "devices" in signature(registry.find("h1r_engines", settings.engine.name)).parameters
     device = local_device(settings, devices if spreads else 1)
     given = {"model": model, "device": device, "devices": devices, "ssm": settings.kernels.ssm}
-    engine = build(registry, "h1r_engines", settings.engine.name, settings.engine.options, given, "[engine]")
-    tokenizer = load_tokenizer(model)
-    return Sampler(engine, lambda problem: tokenizer.prompt_ids(problem, settings.system_prompt), tokenizer.decode)
+    made: Engine = build(registry, "h1r_engines", settings.engine.name, settings.engine.options, given, "[engine]")
+    return made
 
 
 def problems(

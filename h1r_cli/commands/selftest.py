@@ -122,13 +122,13 @@ def _model(registry: Registry, settings: SelftestSettings, device: str | None = 
 
 def _engine(registry: Registry, settings: SelftestSettings) -> Engine:
     """The engine that the settings name, in float32 where it can be chosen."""
-    from h1r_cli.commands.parts import sampler
+    from h1r_cli.commands.parts import engine
 
     factory = registry.find("h1r_engines", settings.engine.name)
     if "dtype" in signature(factory).parameters:
         exact = settings.engine.model_copy(update={"dtype": "float32"})
         settings = settings.model_copy(update={"engine": exact})
-    return sampler(registry, settings).engine
+    return engine(registry, settings)
 
 
 @hookimpl

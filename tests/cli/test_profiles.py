@@ -33,7 +33,8 @@ def test_what_is_shown_is_the_profile_and_is_valid_itself(h1r, name, tmp_path):
         (
             "[launch]\nthread = 1\n",
             "error: no setting is called 'launch.thread' (set by profile mine.toml)\n"
-            "  known: launch.threads\n"
+            "  known: launch.deadline_s, launch.hostfile, launch.launcher, launch.rendezvous, launch.sbatch, "
+            "launch.setup, launch.threads, launch.timeout_s\n"
             "  fix: did you mean 'launch.threads'?\n",
         ),
         (
