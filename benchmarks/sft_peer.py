@@ -34,173 +34,29 @@ import json
 import math
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from sft_peer_ours import mixture_of
+from sft_peer_side import MOST_TOKENS, Job, learnt_from
+
 NANO = Path(__file__).parents[1] / "plugins/h1r_plugins/models/h1r_nano"
-PEER = Path(__file__).with_name("sft_peer_trl.py")
-MEAN_TOKENS, SIGMA, LEAST_TOKENS, MOST_TOKENS = 400, 1.0, 4, 4096
+PEER, OURS = (Path(__file__).with_name(f"sft_peer_{side}.py") for side in ("trl", "ours"))
+MEAN_TOKENS, SIGMA, LEAST_TOKENS = 400, 1.0, 4
 FIRST_ID = 5  # lower ones are special
-LEARNING_RATE = 1e-3  # falls in a straight line, with no warm-up
-CLIP_NORM = 1.0
 SPLITS = (
     "1x32:random", "2x16:batch_rebalance", "4x8:batch_rebalance", "8x4:batch_rebalance", "2x16:group_by_length",
     "4x8:group_by_length", "8x4:group_by_length", "16x2:group_by_length", "32x1:group_by_length", "8x4:random",
 )  # fmt: skip
 AGREED = 1e-4  # by how much, relatively, the losses of a step may differ
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What a side has to know, as the file that it is given holds it."""
-
-    model: str
-    data: str  # JSON: `conversations`, lists of token ids, and `order`, in which our first pass takes them
-    batch: int
-    warmup: int
-    repeats: int
-    threads: int
-    checkpointing: bool
-    memory_gib: float
-    profile: bool = False
-    per_device: int = 0  # these three are TRL's
-    accumulation: int = 0
-    sampling: str = ""
-
-
-class Turns:
-    """One side's talk with the benchmark: a line in starts a turn, a line out says what it came to."""
-
-    def __init__(self) -> None:
-        self._out = os.fdopen(os.dup(1), "w")
-        os.dup2(2, 1)  # what anything else prints is no answer
-        self._loaded_mib = self._began = 0.0
-
-    def loaded(self) -> None:
-        """The model is in memory; what comes on top, counted from the first call on, is training's."""
-        self._loaded_mib = self._loaded_mib or resident_mib("VmRSS")
-
-    def wait(self) -> None:
-        """Until it is this side's turn, or nothing more is wanted."""
-        if not sys.stdin.readline():
-            raise SystemExit
-        self._began = time.perf_counter()
-
-    def answer(self, **found: Any) -> None:
-        took = time.perf_counter() - self._began
-        memory = {"loaded_mib": self._loaded_mib, "peak_mib": resident_mib("VmHWM")}
-        print(json.dumps({"seconds": took, **memory, **found}), file=self._out, flush=True)
-
-
-def resident_mib(what: str) -> float:
-    """VmRSS (now) or VmHWM (the most so far) of this process, on Linux."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith(what)).split()[1]) / 1024
-
-
-def serve(side: Callable[[Job, Turns], None]) -> None:
-    """Run a side on the job in the file that the last argument names; want of memory is an answer, too."""
-    job, turns = Job(**json.loads(Path(sys.argv[-1]).read_text())), Turns()
-    limit = int(job.memory_gib * 2**30)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    import torch
-
-    torch.set_num_threads(job.threads)
-    try:
-        side(job, turns)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
-            raise
-        turns.answer(failed=f"needs more than {job.memory_gib:.1f} GiB")
-
-
-def learnt_from(length: int) -> int:
-    """Where the half of a conversation begins that is learnt."""
-    return length // 2
-
-
-def ours(job: Job, turns: Turns) -> None:
-    """The loop of `h1r train-sft`, with neither checkpoints nor observers."""
-    import torch
-
-    from h1r_cli.data.chat import Sample
-    from h1r_cli.model.load import load_model
-    from h1r_cli.sft.batches import Batch, Limits, batches
-    from h1r_cli.sft.loop import Plan, train
-    from h1r_cli.sft.row_loss import RowLoss
-    from h1r_cli.train.progress import Progress
-    from h1r_cli.train.ranks import ALONE
-    from h1r_cli.train.step import Updater
-
-    conversations = json.loads(Path(job.data).read_text())["conversations"]
-    samples = [Sample(tuple(ids), ((learnt_from(len(ids)), len(ids)),)) for ids in conversations]
-    data = mixture_of(len(samples))
-    a_pass = len(samples) // job.batch
-
-    def run(steps: int, report: Callable[[int, Mapping[str, float], Batch], None]) -> None:
-        model = load_model(Path(job.model)).train()
-        model.model.recompute = job.checkpointing
-        turns.loaded()
-        train(
-            Updater(RowLoss(model), weight_decay=0.0, clip_norm=CLIP_NORM),
-            batches(
-                data,
-                0,
-                lambda conversation: samples[int(conversation.id)],
-                Limits(job.batch, MOST_TOKENS, MOST_TOKENS),
-                ALONE,
-            ),
-            Plan(
-                steps=steps,
-                learning_rate=LEARNING_RATE,
-                warmup_frac=0.0,
-                checkpoint_every=steps,
-                device=torch.device("cpu"),
-                domains=data.domains,
-            ),
-            Progress(),
-            ALONE,
-            report=report,
-            save=lambda progress, loss: None,
-        )
-
-    losses: list[float] = []
-    run(job.warmup, lambda step, metrics, batch: losses.append(metrics["train/loss_nats"]))
-    turns.answer(losses=losses)
-
-    def report(step: int, metrics: Mapping[str, float], batch: Batch) -> None:
-        if step % a_pass == 0:
-            turns.answer()
-            if step < job.repeats * a_pass:
-                turns.wait()
-
-    turns.wait()
-    if not job.profile:
-        run(job.repeats * a_pass, report)
-        return
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
-        run(job.warmup, lambda step, metrics, batch: None)
-    table = found.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=40)
-    turns.answer(table=table)
-
-
-def mixture_of(count: int) -> Any:
-    """The stream of conversations 0 to `count` - 1, each once a pass."""
-    from h1r_cli.data.mixture import Mixture, Source
-    from h1r_cli.types import Conversation, Message
-
-    messages = (Message("user", ""), Message("assistant", ""))
-    return Mixture((Source([Conversation(str(number), messages) for number in range(count)]),))
 
 
 class Side:
@@ -310,7 +166,7 @@ def fastest_split(asked: argparse.Namespace, job: Job, trained: int, folder: Pat
 
 def compare(asked: argparse.Namespace, job: Job, trained: int, folder: Path) -> None:
     split = asked.trl or fastest_split(asked, job, trained, folder)
-    mine = Side("ours", [sys.executable, str(Path(__file__).resolve()), "--side"], job, folder)
+    mine = Side("ours", [sys.executable, str(OURS)], job, folder)
     with peer(asked, job, split, folder) as theirs, mine:
         if theirs.failed or mine.failed:
             sys.exit(f"trl: {theirs.failed or 'runs'}; ours: {mine.failed or 'runs'}")
@@ -358,8 +214,6 @@ def available_gib() -> float:
 
 
 def main() -> None:
-    if "--side" in sys.argv:
-        return serve(ours)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", required=True, help="the interpreter of an environment with TRL")
     parser.add_argument("--trl", metavar="SPLIT", help="how TRL splits a step; unset: the fastest of several")
@@ -403,7 +257,7 @@ def main() -> None:
         )
         if not asked.profile:
             return compare(asked, job, trained, folder)
-        with Side("ours", [sys.executable, str(Path(__file__).resolve()), "--side"], job, folder) as side:
+        with Side("ours", [sys.executable, str(OURS)], job, folder) as side:
             print(side.turn()["table"])
 
 

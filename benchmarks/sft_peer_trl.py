@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sft_peer import CLIP_NORM, LEARNING_RATE, MOST_TOKENS, Job, Turns, learnt_from, serve
+from sft_peer_side import CLIP_NORM, LEARNING_RATE, MOST_TOKENS, Job, Turns, learnt_from, serve
 
 
 def trl(job: Job, turns: Turns) -> None:

@@ -1,5 +1,8 @@
 """Tiny models with random weights, made once a test session: Falcon-H1 of two layers with h1r-nano's tokenizer."""
 
+import os
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,31 @@ def make_model(directory, seed):
     init_weights(model, seed)
     save_model(model, NANO, directory)
     return directory
+
+
+@pytest.fixture
+def run_ranks():
+    """Run a command line for each rank, as a launcher would; the exit statuses and what was said on stderr."""
+
+    def run(commands):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        shared = {"WORLD_SIZE": str(len(commands)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        processes = [
+            subprocess.Popen(
+                command,
+                env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank, command in enumerate(commands)
+        ]
+        said = [process.communicate(timeout=240)[1] for process in processes]
+        return [process.returncode for process in processes], said
+
+    return run
 
 
 @pytest.fixture(scope="session")

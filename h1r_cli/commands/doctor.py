@@ -49,7 +49,7 @@ def examine(registry: Registry, profile: str) -> dict[str, Any]:
         "cuda": [_card(index) for index in range(torch.cuda.device_count() if has_cuda else 0)],
         "extras": extras(),
         "profile": profile,
-        "kernels": describe(device, Kernels(ssm=wants.kernels.ssm, liger=wants.kernels.liger)),
+        "kernels": describe(device, Kernels.asked(wants.kernels)),
         "set_aside": dict(registry.quarantined),
         "todo": list(_todo(profile, wants, has_cuda)),
     }

@@ -74,7 +74,7 @@ def _checks(registry: Registry, settings: SelftestSettings, folder: Path, proces
     from h1r_cli.selftest.check import Check
 
     directory, device, make = _model(registry, settings)
-    asked = Kernels(ssm=settings.kernels.ssm, liger=settings.kernels.liger)
+    asked = Kernels.asked(settings.kernels)
     yield from alone.all_of(make, directory, asked, torch.device(device), _engine(registry, settings))
     hardware = settings.hardware
     count = processes or max(2, hardware.devices_per_node)

@@ -176,7 +176,7 @@ def _model(job: Job, newest: Path | None) -> Model:
     from h1r_cli.train.sequence_parallel import check_heads
 
     settings, parallel = job.settings, job.settings.parallel
-    kernels = Kernels(ssm=settings.kernels.ssm, liger=settings.kernels.liger)
+    kernels = Kernels.asked(settings.kernels)
     check_kernels(torch.device(job.device), kernels)
     model: Model
     if newest is not None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from h1r_cli.errors import ConfigError, MissingExtraError
+from h1r_cli.settings import Kernels as KernelSettings
 
 SSM_KERNELS = ("torch", "mamba-ssm")
 ATTENTION_KERNELS = ("sdpa",)
@@ -32,6 +33,11 @@ class Kernels:
     ssm: SSMKernel = "torch"
     attention: AttentionKernel = "sdpa"
     liger: tuple[str, ...] = ()
+
+    @classmethod
+    def asked(cls, table: KernelSettings) -> Kernels:
+        """What a profile's table says."""
+        return cls(ssm=table.ssm, liger=table.liger)
 
     def __post_init__(self) -> None:
         asked: list[tuple[str, str, tuple[str, ...]]] = [

@@ -16,7 +16,7 @@ from h1r_cli.generation import collect
 from h1r_cli.model.documents import Documents
 from h1r_cli.model.falcon_h1 import FalconH1ForCausalLM
 from h1r_cli.model.kernels import PLAIN, Kernels, choose
-from h1r_cli.model.load import HubModel, Model
+from h1r_cli.model.load import Model
 from h1r_cli.selftest.check import Check, differing, random_ids, relative
 from h1r_cli.selftest.task import LENGTHS, Task, run
 from h1r_cli.sft.row_loss import RowLoss, RowTensors
@@ -146,7 +146,7 @@ def all_of(
     yield from packing(reference, device)
     yield from kernels(make, asked, device)
     model = reference()
-    if isinstance(model, FalconH1ForCausalLM) and not isinstance(model, HubModel):
+    if isinstance(model, FalconH1ForCausalLM):
         yield from transformers(reference, directory, device)
     task = Task(reference, device)
     yield from resuming(task)

@@ -12,6 +12,7 @@ Axis letters: N tokens of the row, S ranks of a group, H heads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ from h1r_cli.errors import ConfigError
 from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.sharding import Whole
 
+Turn = Callable[[Tensor], Tensor]
+
 
 class Ulysses(Whole):
     """One of S ranks that share each row; `group` is theirs, in the order of the row."""
@@ -32,11 +35,11 @@ class Ulysses(Whole):
         self.size, self.rank = dist.get_world_size(group), dist.get_rank(group)
 
     def to_heads(self, x: Tensor) -> Tensor:
-        turned: Tensor = _ToHeads.apply(x, self)  # type: ignore[no-untyped-call]
+        turned: Tensor = _Turn.apply(x, self.heads, self.tokens)  # type: ignore[no-untyped-call]
         return turned
 
     def to_tokens(self, x: Tensor) -> Tensor:
-        turned: Tensor = _ToTokens.apply(x, self)  # type: ignore[no-untyped-call]
+        turned: Tensor = _Turn.apply(x, self.tokens, self.heads)  # type: ignore[no-untyped-call]
         return turned
 
     def gather_tokens(self, x: Tensor) -> Tensor:
@@ -66,28 +69,18 @@ class Ulysses(Whole):
         return torch.cat(self.exchange(torch.stack(x.chunk(self.size))).unbind(), dim=1)
 
 
-class _ToHeads(torch.autograd.Function):
+class _Turn(torch.autograd.Function):
+    """From tokens to heads or back; the gradient goes the other way."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ranks: Ulysses) -> Tensor:
-        ctx.ranks = ranks
-        return ranks.heads(x)
+    def forward(ctx: Any, x: Tensor, there: Turn, back: Turn) -> Tensor:
+        ctx.back = back
+        return there(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.ranks.tokens(grad), None
-
-
-class _ToTokens(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, ranks: Ulysses) -> Tensor:
-        ctx.ranks = ranks
-        return ranks.tokens(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.ranks.heads(grad), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back(grad), None, None
 
 
 class _GatherTokens(torch.autograd.Function):

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -111,22 +110,10 @@ def test_the_last_lines_of_the_rank_that_failed_are_quoted(tmp_path):
     assert time.monotonic() - begun < 10
 
 
-def test_ranks_with_other_settings_are_refused_before_the_first_step(trainer):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            trainer.command("differing", *TWO, f"learning_rate={rate}"),
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank, rate in enumerate(("1e-3", "2e-3"))
-    ]
-    said = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [2, 2]
+def test_ranks_with_other_settings_are_refused_before_the_first_step(trainer, run_ranks):
+    rates = ("1e-3", "2e-3")
+    statuses, said = run_ranks([trainer.command("differing", *TWO, f"learning_rate={rate}") for rate in rates])
+    assert statuses == [2, 2]
     assert "1 of the checks before the first step failed: rank 1 has other settings than rank 0" in said[0]
     assert len(re.findall(r"^ +[01]  ", said[0], re.M)) == 2, "a table of the ranks"
     assert not (trainer.folder / "differing" / "metrics.jsonl").exists()

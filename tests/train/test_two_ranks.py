@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
 import sys
 
 import pytest
@@ -74,24 +71,10 @@ if ranks.first:
 
 
 @pytest.mark.slow
-def test_under_every_zero_stage_a_bad_step_moves_nothing_and_a_restored_one_goes_on_as_it_was(tmp_path):
+def test_under_every_zero_stage_a_bad_step_moves_nothing_and_a_restored_one_goes_on_as_it_was(tmp_path, run_ranks):
     (tmp_path / "program.py").write_text(PROGRAM)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, tmp_path / "program.py", tmp_path / "told.json"],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=200)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    statuses, said = run_ranks([[sys.executable, tmp_path / "program.py", tmp_path / "told.json"]] * 2)
+    assert statuses == [0, 0], said
     told = json.loads((tmp_path / "told.json").read_text())
     plain = told["0"]
     for stage, found in told.items():
