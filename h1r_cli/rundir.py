@@ -96,6 +96,7 @@ def open_run(
         RunDirError: it exists and `resume` is not set, there is nothing to resume, or the settings or the data
             differ from those of the run that is to be resumed.
     """
+    check_path(path, resume=resume)
     run = _resume(path, resolved, facts.get("data")) if resume else _create(path)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     run.write_json(
@@ -113,20 +114,21 @@ def open_run(
         run.update_manifest(status=status, ended=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def _create(path: Path) -> RunDir:
-    if path.exists() and any(entry.name != RANKS for entry in path.iterdir()):
+def check_path(path: Path, *, resume: bool) -> None:
+    """Raise a RunDirError when a run cannot begin at `path`, or be resumed there: before any long work."""
+    if resume and not (path / "config.toml").exists():
+        raise RunDirError(f"{path} holds no run to resume", fix="leave --resume out, or give the --out of a run")
+    if not resume and path.exists() and any(entry.name != RANKS for entry in path.iterdir()):
         raise RunDirError(f"{path} exists", fix="go on with --resume, or give another --out")
+
+
+def _create(path: Path) -> RunDir:
     path.mkdir(parents=True, exist_ok=True)
     return RunDir(path, resumed=False)
 
 
 def _resume(path: Path, resolved: Resolved[Any], data: Any) -> RunDir:
-    try:
-        before = tomli.loads((path / "config.toml").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunDirError(
-            f"{path} holds no run to resume", fix="leave --resume out, or give the --out of a run"
-        ) from error
+    before = tomli.loads((path / "config.toml").read_text(encoding="utf-8"))
     was, now = _flat(before), _flat(tomli.loads(resolved.to_toml()))
     for key in sorted(was.keys() | now.keys()):
         if key.split(".")[0] not in PROFILE_TABLES and was.get(key) != now.get(key):

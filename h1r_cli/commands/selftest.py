@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
@@ -45,6 +45,7 @@ def command(registry: Registry, /, processes: int | None, out: Path | None, **gi
     from h1r_cli.settings import SelftestSettings
 
     print_into(out)
+    os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")  # kernels are compared in float32, not in TF32
     settings = options.resolve(registry, SelftestSettings, given, {}).settings
     if is_rank(os.environ):
         assert out is not None  # the command that started this rank gave it
@@ -54,7 +55,7 @@ def command(registry: Registry, /, processes: int | None, out: Path | None, **gi
         folder = out or Path(aside)
         folder.mkdir(parents=True, exist_ok=True)
         checks = []
-        for check in _checks(registry, settings, folder, processes):
+        for check in _checks(registry, settings, given, folder, processes):
             click.echo(check.line())
             checks.append(check)
         (folder / "selftest.json").write_text(json.dumps([asdict(check) for check in checks], indent=1) + "\n")
@@ -64,7 +65,9 @@ def command(registry: Registry, /, processes: int | None, out: Path | None, **gi
     return int(failed > 0)
 
 
-def _checks(registry: Registry, settings: SelftestSettings, folder: Path, processes: int | None) -> Iterator[Check]:
+def _checks(
+    registry: Registry, settings: SelftestSettings, given: Mapping[str, Any], folder: Path, processes: int | None
+) -> Iterator[Check]:
     """Those of one process, then those of several, which start processes of their own."""
     import torch
 
@@ -72,20 +75,22 @@ def _checks(registry: Registry, settings: SelftestSettings, folder: Path, proces
     from h1r_cli.model.kernels import Kernels
     from h1r_cli.selftest import alone
     from h1r_cli.selftest.check import Check
+    from h1r_cli.settings import SelftestSettings
 
     directory, device, make = _model(registry, settings)
     asked = Kernels.asked(settings.kernels)
     yield from alone.all_of(make, directory, asked, torch.device(device), _engine(registry, settings))
     hardware = settings.hardware
     count = processes or max(2, hardware.devices_per_node)
-    if count == 1 or (hardware.device == "cuda" and torch.cuda.device_count() < count):
-        yield Check("ranks: gradient of several against one", None, 0.0, f"{count} devices are not to be had")
+    has_them = hardware.device == "cpu" or torch.cuda.device_count() >= count
+    if count == 1 or not has_them:
+        why = "one process was asked for" if count == 1 else f"this machine has not {count} devices"
+        yield Check("ranks: gradient of several against one", None, 0.0, why)
         return
-    several = settings.model_copy(
-        update={"hardware": hardware.model_copy(update={"nodes": 1, "devices_per_node": count})}
-    )
-    told = [f"hardware.devices_per_node={count}", "hardware.nodes=1"]
-    arguments = [*sys.argv[1:], *(word for key in told for word in ("--set", key))]
+    told = {"hardware.devices_per_node": count, "hardware.nodes": 1, "launch.launcher": "local"}
+    sets = [f"{key}={value}" for key, value in told.items()]
+    several = options.resolve(registry, SelftestSettings, {**given, "sets": (*given["sets"], *sets)}, {}).settings
+    arguments = [*sys.argv[1:], *(word for text in sets for word in ("--set", text))]
     start(Launch(several, folder, arguments=arguments))
     yield from (Check(**one) for one in json.loads((folder / RANKS_FILE).read_text()))
 

@@ -58,6 +58,7 @@ def command(registry: Registry, /, dry_run: bool, submit: bool, **given: Any) ->
     if dry_run:
         _dry_run(registry, resolved, launch)
         return None
+    rundir.check_path(path, resume=given["resume"])
     if launch is not None:
         return start(launch, submit=submit)
     with joined(settings) as (ranks, device):

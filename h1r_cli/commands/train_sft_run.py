@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from h1r_cli.train.ranks import Ranks
     from h1r_cli.types import Observer
 
-TINY_PARAMETERS = 100_000_000  # up to which a large learning rate is nothing to warn of
-LARGE_RATE = 1e-4
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -172,6 +169,7 @@ def _model(job: Job, newest: Path | None) -> Model:
     from h1r_cli.model.kernel_check import check_kernels
     from h1r_cli.model.kernels import Kernels
     from h1r_cli.model.load import load_model, new_model
+    from h1r_cli.plan.sft import large_rate
     from h1r_cli.train.checkpoint import read_weights
     from h1r_cli.train.sequence_parallel import check_heads
 
@@ -196,12 +194,8 @@ def _model(job: Job, newest: Path | None) -> Model:
     elif parallel.activation_checkpointing:
         model.hub.gradient_checkpointing_enable({"use_reentrant": False})
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    if settings.learning_rate > LARGE_RATE and parameters > TINY_PARAMETERS and job.ranks.first:
-        click.echo(
-            f"warning: learning_rate {settings.learning_rate:g} on {parameters / 1e6:,.0f} M parameters; the paper's "
-            "1.024e-3 is for Falcon-H1-7B-Base with its muP multipliers, other models mostly want 1e-5 to 1e-4",
-            err=True,
-        )
+    if job.ranks.first and (warning := large_rate(settings.learning_rate, parameters)):
+        click.echo(warning, err=True)
     return model.train()
 
 

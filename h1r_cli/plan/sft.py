@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from h1r_cli.data.survey import Planned
 
+TINY_PARAMETERS = 100_000_000  # up to which a large learning rate is nothing to warn of
+LARGE_RATE = 1e-4
+
 
 @dataclass(frozen=True, slots=True)
 class SftPlan:
@@ -58,6 +61,22 @@ def steps_of(conversations: int, epochs: float, global_batch: int) -> int:
     18165
     """
     return max(1, math.ceil(conversations * epochs / global_batch))
+
+
+def large_rate(learning_rate: float, parameters: int) -> str | None:
+    """A warning where the learning rate is large for any model but a tiny one.
+
+    >>> large_rate(1.024e-3, 900_000) is None, large_rate(1e-5, 7_000_000_000) is None
+    (True, True)
+    >>> large_rate(1.024e-3, 7_585_648_736).partition(";")[0]
+    'warning: learning_rate 0.001024 on 7,586 M parameters'
+    """
+    if learning_rate <= LARGE_RATE or parameters <= TINY_PARAMETERS:
+        return None
+    return (
+        f"warning: learning_rate {learning_rate:g} on {parameters / 1e6:,.0f} M parameters; the paper's 1.024e-3 is "
+        "for Falcon-H1-7B-Base with its muP multipliers"
+    )
 
 
 def lines(plan: SftPlan) -> Iterator[str]:

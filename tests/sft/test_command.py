@@ -135,12 +135,18 @@ def test_a_dry_run_prints_the_mixture_by_kind_and_starts_nothing(tiny, tmp_path)
     assert re.search(r"^science +hard +20 +1\.5 +30 +60\.0 %", done.stdout, re.M)
     assert "steps: 50 conversations x 3 epochs / 5 a step = 30\n" in done.stdout
     assert not (tmp_path / "run").exists()
-    ran = h1r("--config", recipe, "--set", "steps=2", "--out", tmp_path / "run")
+    peak = ("--set", "hardware.peak_tflops=0.1")
+    ran = h1r("--config", recipe, "--set", "steps=2", *peak, "--out", tmp_path / "run")
     assert ran.returncode == 0, ran.stderr
     assert re.search(r"^science +hard +20 +1\.5 +30 +60\.0 %", ran.stderr, re.M), "it is said before the run too"
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     by_kind = [last[f"train/tokens_science_{hardness}"] for hardness in ("easy", "hard")]
     assert sum(by_kind) == last["train/tokens"]
+    # six operations or more for each weight and token of the step: 0.1 TFLOP/s x share x seconds
+    in_step = last["train/tokens_per_s"] * last["train/step_s"]
+    assert last["train/mfu_frac"] * last["train/step_s"] * 1e11 > 6 * 50_000 * in_step
+    assert last["train/mfu_frac"] < 1
+    assert last["train/eta_s"] == 0
 
 
 def test_questions_that_are_tested_on_are_left_out_and_named(recipe, tmp_path):
@@ -155,6 +161,14 @@ def test_questions_that_are_tested_on_are_left_out_and_named(recipe, tmp_path):
     (row,) = report["contaminated"]
     assert (row["id"], row["tested"]["problem_id"], row["tested"]["exact"]) == (first.id, "one", True)
     assert row["id"] != second.id
+
+
+def test_a_directory_that_exists_is_refused_before_the_data_are_read(recipe, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "file").touch()
+    recipe.write_text(recipe.read_text().replace('"arith"\nsize = 8\nsteps_max = 4', '"jsonl"\npath = "absent"'))
+    done = h1r("--config", recipe, "--out", tmp_path / "run")
+    assert done.stderr.startswith(f"error: {tmp_path / 'run'} exists\n")
 
 
 def test_a_mixture_whose_weights_leave_nothing_is_an_error(recipe, tmp_path):
