@@ -92,7 +92,7 @@ def test_the_run_directory_that_was_chosen_is_in_the_script_where_none_was_given
 def test_arguments_with_spaces_and_quotes_come_through_whole(h1r, trainer, tmp_path):
     folder = tmp_path / "two words, 100 %"
     folder.mkdir()
-    words = [*TWO, "--set", """system_prompt='say "$HOME" and no more'""", "--out", "it's `here`", "--resume"]
+    words = [*TWO, "--set", """system_prompt='say "$HOME" and no more'""", "--out", "it's `here`"]
     h1r(*words, cwd=folder)
     script = (folder / "it's `here`.sbatch").read_text()
     command = [sys.executable, "-m", "h1r_cli", "train-sft", "--config", str(trainer.recipe), *words]
