@@ -146,6 +146,48 @@ class Trace:
     cut_tokens: int | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Rollout:
+    """One completion sampled in reinforcement learning, judged.
+
+    `behaviour_logprobs` are the engine's, of the distribution that was sampled; `version` is how many updates were
+    behind the weights that drew its first token.
+    """
+
+    index: int  # in its group
+    token_ids: NDArray[np.int32]  # [T]
+    behaviour_logprobs: NDArray[np.float32]  # [T], nats
+    version: int
+    end: EndReason
+    text: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """The rollouts of one problem, up to G; `place` is the problem's in the stream that they were drawn for."""
+
+    problem: Problem
+    place: int
+    prompt_ids: tuple[int, ...]
+    rollouts: tuple[Rollout, ...]
+
+    @property
+    def correct(self) -> int:
+        """How many rollouts are right."""
+        return sum(rollout.verdict.correct for rollout in self.rollouts)
+
+    @property
+    def version(self) -> int:
+        """Of the oldest rollout."""
+        return min(rollout.version for rollout in self.rollouts)
+
+    @property
+    def tokens(self) -> int:
+        """That were generated."""
+        return sum(len(rollout.token_ids) for rollout in self.rollouts)
+
+
 # --- engines ------------------------------------------------------------------------------------------------
 
 

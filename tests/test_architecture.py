@@ -26,9 +26,13 @@ LAYERS = {
     "h1r_cli.evals.scoring": 1,
     "h1r_cli.plan.*": 1,
     "h1r_cli.sft.loss": 1,
+    "h1r_cli.rl.advantage": 1,
+    "h1r_cli.rl.curation": 1,
+    "h1r_cli.rl.loss": 1,
     "h1r_cli.train.schedule": 1,
     "h1r_cli.config": 2,
     "h1r_cli.settings": 2,
+    "h1r_cli.settings.*": 2,
     "h1r_cli.rundir": 2,
     "h1r_cli.hookspecs": 2,
     "h1r_cli.model.*": 3,
@@ -36,6 +40,7 @@ LAYERS = {
     "h1r_cli.deepconf.*": 4,
     "h1r_cli.evals.*": 4,
     "h1r_cli.sft.*": 4,
+    "h1r_cli.rl.*": 4,
     "h1r_cli.generation": 4,
     "h1r_cli.launch.*": 4,
     "h1r_cli.report.*": 4,
@@ -69,7 +74,7 @@ LOADED_BY_HELP = (
     *(f"h1r_cli.{name}" for name in ("main", "registry", "build", "errors", "types", "hookspecs")),
 )
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 60
-LONGER = {"h1r_cli.types": 360}  # the contracts stand in one place
+LONGER = {"h1r_cli.types": 400}  # the contracts stand in one place
 
 
 @dataclass(frozen=True)

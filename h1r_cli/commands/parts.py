@@ -39,15 +39,21 @@ def sampler(registry: Registry, settings: SampledSettings) -> Sampler:
     return Sampler(made, lambda problem: tokenizer.prompt_ids(problem, settings.system_prompt), tokenizer.decode)
 
 
-def engine(registry: Registry, settings: RunSettings) -> Engine:
-    """The engine that the settings name, for this machine's device."""
+def engine(registry: Registry, settings: RunSettings, seat: tuple[str, int, int] | None = None) -> Engine:
+    """The engine that the settings name, for this machine's device.
+
+    Args:
+        seat: of one of a run's several engines: its kind of device, the first of its devices, and how many they are.
+    """
     from h1r_cli.launch.local import local_device
 
     model = model_directory(registry, settings.model)
     devices = settings.hardware.devices_per_node
-    spreads = "devices" in signature(registry.find("h1r_engines", settings.engine.name)).parameters
-    device = local_device(settings, devices if spreads else 1)
-    given = {"model": model, "device": device, "devices": devices, "ssm": settings.kernels.ssm}
+    if seat is None:
+        spreads = "devices" in signature(registry.find("h1r_engines", settings.engine.name)).parameters
+        seat = local_device(settings, devices if spreads else 1), 0, devices
+    device, first, devices = seat
+    given = {"model": model, "device": device, "first_device": first, "devices": devices, "ssm": settings.kernels.ssm}
     made: Engine = build(registry, "h1r_engines", settings.engine.name, settings.engine.options, given, "[engine]")
     return made
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,6 @@ from h1r_cli.registry import Registry
 
 if TYPE_CHECKING:
     from h1r_cli.config import Resolved
-    from h1r_cli.rundir import RunDir
     from h1r_cli.settings import TrainSftSettings
     from h1r_cli.train.ranks import Ranks
 
@@ -89,6 +86,7 @@ def _train(
     from h1r_cli.build import model_directory
     from h1r_cli.commands.parts import observers
     from h1r_cli.commands.train_sft_run import Job, run
+    from h1r_cli.commands.training import run_directory
     from h1r_cli.launch.preflight import preflight
 
     settings = resolved.settings
@@ -102,7 +100,7 @@ def _train(
         "data": [{key: source[key] for key in ("source", "options", "sha256", "kept")} for source in data_report],
         "ranks": ranks.world,
     }
-    with _run_directory(path, resolved, resume, facts, ranks) as open_run:
+    with run_directory(path, "train-sft", resolved, resume, facts, ranks) as open_run:
         if ranks.first:
             for line in train_sft_data.left_out(data_report):
                 click.echo(line, err=True)
@@ -110,22 +108,6 @@ def _train(
                 click.echo(line, err=True)
             open_run.write_json("data_report.json", data_report)
         run(Job(registry, settings, directory, mixture, ranks, device, watching), open_run)
-
-
-@contextmanager
-def _run_directory(
-    path: Path, resolved: Resolved[TrainSftSettings], resume: bool, facts: dict[str, Any], ranks: Ranks
-) -> Iterator[RunDir]:
-    """The run directory, which the first rank makes or takes up again."""
-    from h1r_cli import rundir
-
-    if ranks.first:
-        with rundir.open_run(path, "train-sft", resolved, resume=resume, facts=facts) as run:
-            ranks.barrier()
-            yield run
-    else:
-        ranks.barrier()
-        yield rundir.RunDir(path, resumed=resume)
 
 
 def _need_data(settings: TrainSftSettings) -> None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from h1r_cli.errors import ConfigError
 from h1r_cli.registry import Registry
 
 if TYPE_CHECKING:
-    import torch
-
     from h1r_cli.data.mixture import Mixture
     from h1r_cli.model.load import Model
     from h1r_cli.plan.flops import Shape
@@ -43,6 +39,7 @@ class Job:
 
 def run(job: Job, run: RunDir) -> None:
     """Train, writing metrics and checkpoints as it goes, and leave the model in Hugging Face's format."""
+    from h1r_cli.commands.training import autocast, trained_model, updater
     from h1r_cli.model.load import save_companions
     from h1r_cli.model.tokenizer import load_tokenizer
     from h1r_cli.sft.batches import batches
@@ -55,13 +52,15 @@ def run(job: Job, run: RunDir) -> None:
     settings, ranks = job.settings, job.ranks
     folder = run.path / "checkpoints"
     newest = checkpoint.latest(folder)
-    model = _model(job, newest)
+    model = trained_model(
+        settings, job.directory, ranks, job.device, newest=newest, scratch=settings.init == "scratch"
+    )
     plan, limits = plan_of(settings, job.mixture, job.device)
     shape = _shape(model)  # before the weights are spread
-    updates = _updates(job, RowLoss(model, len(plan.domains), _autocast(settings)))
+    updates = updater(settings, RowLoss(model, len(plan.domains), autocast(settings)), ranks)
     progress = Progress()
     if newest is not None:
-        progress = checkpoint.progress_of(newest)
+        progress = Progress(**checkpoint.progress_of(newest))
         updates.restore(progress.steps - progress.skipped, checkpoint.read_state(newest))
     if ranks.first:
         run.forget_metrics_after(progress.steps)
@@ -143,11 +142,12 @@ class Reporter:
 
     def step(self, step: int, metrics: Mapping[str, float], batch: Batch) -> None:
         """Told after each step."""
+        from h1r_cli.commands.training import peak_memory_gib
         from h1r_cli.plan.flops import train_flops
 
         if not self.job.ranks.first:
             return
-        found = {**metrics, "train/memory_gib": _peak_memory_gib(self.plan.device)}
+        found = {**metrics, "train/memory_gib": peak_memory_gib(self.plan.device)}
         found["train/eta_s"] = metrics["train/step_s"] * (self.plan.steps - step)
         peak = self.job.settings.hardware.peak_tflops * 1e12 * self.job.ranks.world
         if peak:
@@ -159,77 +159,6 @@ class Reporter:
             observe(self.run.path, step, found)
         self.bar.set_postfix_str(f"loss {metrics['train/loss_nats']:.3f} nats")
         self.bar.update()
-
-
-def _model(job: Job, newest: Path | None) -> Model:
-    """The model to train: from scratch, from its weights, or from the newest checkpoint."""
-    import torch
-
-    from h1r_cli.model.falcon_h1 import FalconH1ForCausalLM
-    from h1r_cli.model.kernel_check import check_kernels
-    from h1r_cli.model.kernels import Kernels
-    from h1r_cli.model.load import load_model, new_model
-    from h1r_cli.plan.sft import large_rate
-    from h1r_cli.train.checkpoint import read_weights
-    from h1r_cli.train.sequence_parallel import check_heads
-
-    settings, parallel = job.settings, job.settings.parallel
-    kernels = Kernels.asked(settings.kernels)
-    check_kernels(torch.device(job.device), kernels)
-    model: Model
-    if newest is not None:
-        model = load_model(newest, device=job.device, kernels=kernels, other_weights=read_weights(newest))
-    elif settings.init == "scratch":
-        model = new_model(job.directory, settings.seed, device=job.device, kernels=kernels)
-    else:
-        model = load_model(job.directory, device=job.device, kernels=kernels)
-    if isinstance(model, FalconH1ForCausalLM):
-        check_heads(model.config, parallel.sequence_parallel)
-        model.model.shard, model.model.recompute = job.ranks.shard, parallel.activation_checkpointing
-    elif parallel.sequence_parallel > 1:
-        raise ConfigError(
-            f"parallel.sequence_parallel = {parallel.sequence_parallel} for {job.directory}, which is no Falcon-H1",
-            fix="set it to 1",
-        )
-    elif parallel.activation_checkpointing:
-        model.hub.gradient_checkpointing_enable({"use_reentrant": False})
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    if job.ranks.first and (warning := large_rate(settings.learning_rate, parameters)):
-        click.echo(warning, err=True)
-    return model.train()
-
-
-def _updates(job: Job, module: torch.nn.Module) -> Any:
-    """Plain AdamW, or DeepSpeed's ZeRO where the profile asks for it."""
-    import torch
-
-    from h1r_cli.train.backend import DeepSpeedUpdater
-    from h1r_cli.train.step import Updater
-
-    settings = job.settings
-    how: dict[str, Any] = {
-        "weight_decay": settings.weight_decay,
-        "clip_norm": settings.clip_norm,
-        "multipliers": settings.learning_rate_multipliers,
-        "ranks": job.ranks,
-    }
-    if not _spread(settings):
-        return Updater(module, **how)
-    dtype = getattr(torch, settings.kernels.dtype)
-    return DeepSpeedUpdater(module, stage=settings.parallel.zero_stage, dtype=dtype, **how)
-
-
-def _spread(settings: TrainSftSettings) -> bool:
-    hardware = settings.hardware
-    return settings.parallel.zero_stage > 0 and hardware.nodes * hardware.devices_per_node > 1
-
-
-def _autocast(settings: TrainSftSettings) -> torch.dtype | None:
-    """The dtype of activations where the weights stay float32; DeepSpeed's are of the profile's dtype themselves."""
-    import torch
-
-    dtype: torch.dtype = getattr(torch, settings.kernels.dtype)
-    return None if _spread(settings) or dtype == torch.float32 else dtype
 
 
 def _shape(model: Model) -> Shape:
@@ -248,18 +177,6 @@ def _shape(model: Model) -> Shape:
     c = model.config
     attention = c.num_hidden_layers * c.num_attention_heads * c.attention_head_dim
     return Shape(sum(matrices), attention, c.num_hidden_layers * c.d_ssm * c.mamba_d_state)
-
-
-def _peak_memory_gib(device: torch.device) -> float:
-    """The most memory that this process has had: of the device, or on a CPU resident."""
-    import resource
-
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def _summary(progress: Progress, model: Path) -> str:

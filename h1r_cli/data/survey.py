@@ -16,7 +16,7 @@ from h1r_cli.data.chat import Sample
 from h1r_cli.data.contamination import Match, Tested
 from h1r_cli.data.filters import FILTERS, why_dropped
 from h1r_cli.data.mixture import Kind, Records, Source
-from h1r_cli.types import Conversation
+from h1r_cli.types import Conversation, Problem
 
 By = Literal["pass_rate", "trace_length"]
 THRESHOLDS: dict[By, tuple[float, float]] = {"pass_rate": (0.25, 0.75), "trace_length": (4096, 16_384)}
@@ -27,7 +27,7 @@ CONTAMINATED = "contaminated"
 MEASURED = 200  # conversations of a kind that are tokenised for the plan
 
 
-def difficulty(conversation: Conversation, by: By | None, thresholds: tuple[float, float]) -> str:
+def difficulty(record: Conversation | Problem, by: By | None, thresholds: tuple[float, float]) -> str:
     """`hard`, `medium` or `easy`; `unrated` where the record has no such tag, or nothing is measured.
 
     Args:
@@ -35,7 +35,7 @@ def difficulty(conversation: Conversation, by: By | None, thresholds: tuple[floa
         thresholds: (low, high). Up to low is a hard pass rate, above high an easy one; from high on is a hard
             length, below low an easy one.
     """
-    value = None if by is None else conversation.tags.get(TAGS[by])
+    value = None if by is None else record.tags.get(TAGS[by])
     if not isinstance(value, int | float):
         return UNRATED
     low, high = thresholds

@@ -89,14 +89,15 @@ def central_range(values: Sequence[float], coverage: float = 0.95) -> tuple[floa
 
     Of resamples of one pool it tells how far the luck of the draw goes, and nothing about other problems.
     """
+    return quantile(values, (1 - coverage) / 2), quantile(values, (1 + coverage) / 2)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that a `share` of the values is below, interpolated linearly as numpy's default does."""
     ordered = sorted(values)
-
-    def quantile(share: float) -> float:
-        place = share * (len(ordered) - 1)
-        low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
-        return low + (high - low) * (place - math.floor(place))
-
-    return quantile((1 - coverage) / 2), quantile((1 + coverage) / 2)
+    place = share * (len(ordered) - 1)
+    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
+    return low + (high - low) * (place - math.floor(place))
 
 
 @lru_cache(maxsize=64)

@@ -61,7 +61,7 @@ def run(
     """
     updates, losses = task.updates(ranks), []
     newest = latest(folder) if folder else None
-    progress = progress_of(newest) if newest else Progress()
+    progress = Progress(**progress_of(newest)) if newest else Progress()
     if newest:
         updates.restore(progress.steps, read_state(newest))
     data, tokenize = _conversations()

@@ -92,6 +92,14 @@ class DeepSpeedUpdater:
             shape = getattr(parameter, "ds_shape", parameter.shape)  # stage 3 leaves none of it
             yield name, {key: part.view(shape) for key, part in parts.items()}
 
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """As `Updater.weights`; at stage 3 each is gathered from the ranks as it is taken, and let go again."""
+        from deepspeed.zero import GatheredParameters
+
+        for name, parameter in self._parameters():
+            with GatheredParameters([parameter], enabled=self.stage == 3):
+                yield name, parameter.detach()
+
     def restore(self, steps: int, state: Iterable[tuple[str, Mapping[str, Tensor]]]) -> None:
         """As `Updater.restore`; the module must have been made with those weights. A rank reads its parts alone."""
         from deepspeed import utils

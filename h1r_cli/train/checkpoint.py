@@ -1,10 +1,12 @@
 """Checkpoints that a kill cannot spoil, that any number of ranks can go on from, and that do not stop the training.
 
     checkpoints/latest             the name of the newest whole one, moved last
-    checkpoints/best               the name of the one with the lowest loss over the steps before it
+    checkpoints/best               the name of the one with the lowest loss over the steps before it: of fine-tuning
+                                   the mean loss in nats, of reinforcement learning minus the share of right rollouts
     checkpoints/step-000200/       config.json and tokenizer, as in Hugging Face's format
                          shard-00000-of-00002.safetensors   weights/, exp_avg/, exp_avg_sq/ NAME, float32, whole
                          progress.json   how far the run is, its place in the data included
+                         and what else the trainer keeps, such as cache.parquet
 
 Each rank writes a share of the parameters, whole, whatever they are spread over while training: so a checkpoint knows
 nothing of ranks and ZeRO stages. It is copied to the host's memory, then written aside by a thread, flushed to the
@@ -23,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -31,12 +33,18 @@ from torch import Tensor
 
 from h1r_cli.errors import H1RError, RunDirError
 from h1r_cli.rundir import write_atomically
-from h1r_cli.train.progress import Progress
 from h1r_cli.train.ranks import ALONE, Ranks
 from h1r_cli.train.step import WEIGHTS
 
+LOSS = "loss"  # in progress.json, besides what the run's progress is
 DEADLINE_S = 1800.0  # for the other ranks' shares to be written
 State = Iterable[tuple[str, Mapping[str, Tensor]]]
+
+
+class Steps(Protocol):
+    """How far a run is: `h1r_cli.train.progress` of fine-tuning, `h1r_cli.rl.progress` of reinforcement learning."""
+
+    steps: int
 
 
 class Checkpoints:
@@ -60,11 +68,15 @@ class Checkpoints:
     def __exit__(self, kind: object, *_: object) -> None:
         self._wait(quietly=kind is not None)
 
-    def save(self, progress: Progress, state: State, loss: float) -> None:
+    def save(
+        self, progress: Steps, state: State, loss: float, beside: Callable[[Path], None] = lambda into: None
+    ) -> None:
         """Copy this rank's share of `state` and write it in the background; every rank must call it.
 
         Args:
-            loss: mean of the steps since the checkpoint before, in nats; the lowest is the best.
+            progress: a dataclass.
+            loss: of the steps since the checkpoint before; the lowest is the best.
+            beside: writes what else belongs to it into a directory, on the first rank, in the background.
         """
         self._wait()
         aside = self.folder / f".step-{progress.steps:06d}.part"
@@ -72,15 +84,22 @@ class Checkpoints:
             aside.mkdir(parents=True)
         self.ranks.barrier()
         share = _share(state, self.ranks)
-        told = dataclasses.asdict(progress) | {"loss_nats": loss if math.isfinite(loss) else None}
-        self._writing = threading.Thread(target=self._write, args=(aside, share, told))
+        told = dataclasses.asdict(cast(Any, progress)) | {LOSS: loss if math.isfinite(loss) else None}
+        self._writing = threading.Thread(target=self._write, args=(aside, share, told, beside))
         self._writing.start()
 
-    def _write(self, aside: Path, share: Mapping[str, Tensor], told: Mapping[str, object]) -> None:
+    def _write(
+        self,
+        aside: Path,
+        share: Mapping[str, Tensor],
+        told: Mapping[str, object],
+        beside: Callable[[Path], None],
+    ) -> None:
         try:
             _write_shard(aside, self.ranks, share)
             if self.ranks.first:
                 self.companions(aside)
+                beside(aside)
                 (aside / "progress.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
                 self._commit(aside)
         except BaseException as failure:  # raised in the caller's thread, by _wait
@@ -110,7 +129,7 @@ class Checkpoints:
     def _prune(self) -> None:
         """Delete all but the newest few and the best."""
         found = sorted(self.folder.glob("step-*"))
-        best = min(found, key=lambda checkpoint: (_told(checkpoint)["loss_nats"] or math.inf, checkpoint.name))
+        best = min(found, key=lambda checkpoint: (_loss(checkpoint), checkpoint.name))
         write_atomically(self.folder / "best", best.name + "\n")
         for old in found[: -self.keep]:
             if old != best:
@@ -136,11 +155,11 @@ def named(folder: Path, pointer: str) -> Path | None:
     return folder / file.read_text(encoding="utf-8").strip() if file.exists() else None
 
 
-def progress_of(checkpoint: Path) -> Progress:
-    """How far the run was."""
+def progress_of(checkpoint: Path) -> dict[str, Any]:
+    """How far the run was: the fields of the dataclass that was saved."""
     told = _told(checkpoint)
-    told.pop("loss_nats")
-    return Progress(**told)
+    del told[LOSS]
+    return told
 
 
 def read_state(checkpoint: Path) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -194,9 +213,15 @@ def _told(checkpoint: Path) -> dict[str, Any]:
         told: dict[str, Any] = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise H1RError(
-            f"{checkpoint} is no checkpoint: it has no progress.json", fix="name a run directory of train-sft"
+            f"{checkpoint} is no checkpoint: it has no progress.json",
+            fix="name a run directory of train-sft or train-rl",
         ) from error
     return told
+
+
+def _loss(checkpoint: Path) -> float:
+    loss: float | None = _told(checkpoint)[LOSS]
+    return math.inf if loss is None else loss
 
 
 def _discard(checkpoint: Path) -> None:

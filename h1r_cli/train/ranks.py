@@ -50,6 +50,14 @@ class Ranks:
         dist.all_gather(parts, own, group=self.control)
         return [part.tolist() for part in parts]
 
+    def gather_values(self, value: T) -> list[T]:
+        """What each rank gives, of any kind and size, by rank."""
+        if self.control is None:
+            return [value]
+        parts: list[T | None] = [None] * self.world
+        dist.all_gather_object(parts, value, group=self.control)
+        return cast(list[T], parts)
+
     def total(self, numbers: Sequence[float]) -> list[float]:
         """The sums over all ranks, each number by itself, in float64."""
         if self.control is None:

@@ -119,6 +119,11 @@ class Updater:
             moments = self.optimizer.state[parameter]
             yield name.removeprefix(MODEL), {WEIGHTS: parameter.detach(), **{key: moments[key] for key in MOMENTS}}
 
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The model's weights by its own names, one after the other, for an engine."""
+        for name, parameter in self.module.named_parameters():
+            yield name.removeprefix(MODEL), parameter.detach()
+
     def restore(self, steps: int, state: Iterable[tuple[str, Mapping[str, Tensor]]]) -> None:
         """Take back what `state` gave, after `steps` updates."""
         make_moments(self.optimizer, self.parameters, steps)

@@ -46,7 +46,7 @@ def run(directory, plan, folder, limits=None, *, stop_after=None, autocast=None)
     weights = checkpoint.read_weights(newest) if newest else None
     model = load_model(newest, other_weights=weights) if newest else new_model(directory, seed=0)
     updater = Updater(RowLoss(model, autocast=autocast), weight_decay=0.01, clip_norm=1.0)
-    progress = checkpoint.progress_of(newest) if newest else Progress()
+    progress = Progress(**checkpoint.progress_of(newest)) if newest else Progress()
     if newest:
         updater.restore(progress.steps, checkpoint.read_state(newest))
     seen = {}

@@ -47,7 +47,7 @@ def test_what_is_saved_comes_back(tmp_path, updater):
         with torch.no_grad():
             updater.module.model.weight.zero_()  # the training goes on while it is written
     saved = latest(tmp_path)
-    assert progress_of(saved) == progress
+    assert Progress(**progress_of(saved)) == progress
     assert (saved / "config.json").read_text() == "{}"
     other = Updater(Small(), weight_decay=0.0, clip_norm=1.0)
     other.restore(6, read_state(saved))

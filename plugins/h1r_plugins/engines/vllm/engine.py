@@ -43,6 +43,7 @@ def vllm_engine(
     model: Path,
     device: Literal["cpu", "cuda"] = "cpu",
     devices: int = 1,
+    first_device: int = 0,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     quantization: Literal["none", "fp8"] = "none",
     tensor_parallel: int = 1,
@@ -59,8 +60,8 @@ def vllm_engine(
     """vLLM. 0 leaves a size to vLLM; `dtype` auto is float32 on a CPU and bfloat16 on a GPU.
 
     `slots` completions run at once in each of `replicas` processes of `tensor_parallel` devices; 0 replicas are as
-    many as `devices` has room for, one on a CPU. `max_model_len` is the longest prompt with its
-    completion, `batched_tokens` how many tokens one step takes. `memory_frac` of a GPU's memory is vLLM's;
+    many as `devices`, from `first_device` on, have room for, one on a CPU. `max_model_len` is the longest prompt with
+    its completion, `batched_tokens` how many tokens one step takes. `memory_frac` of a GPU's memory is vLLM's;
     `kv_cache_gib` is its cache on a CPU. `eager` starts faster and decodes slower on a GPU (no CUDA graphs). A
     process that gives no token for `stall_s` seconds, or is not ready `start_s` seconds after its start, is ended.
     """
@@ -91,19 +92,19 @@ def vllm_engine(
             memory_frac=memory_frac,
             eager=eager,
             log=str(folder / f"vllm-{number}.log"),
-            environment=environment(device, number, tensor_parallel, kv_cache_gib),
+            environment=environment(device, first_device + number * tensor_parallel, tensor_parallel, kv_cache_gib),
         )
         for number in range(replicas)
     ]
     return VllmEngine(model, options, stall_s, start_s)
 
 
-def environment(device: str, number: int, tensor_parallel: int, kv_cache_gib: float) -> dict[str, str]:
+def environment(device: str, first: int, tensor_parallel: int, kv_cache_gib: float) -> dict[str, str]:
     """What a process must find in its environment before it imports vLLM: its devices, and its cache on a CPU."""
     common = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
     if device == "cpu":
         return {**common, "VLLM_CPU_KVCACHE_SPACE": f"{kv_cache_gib:g}"}
-    mine = range(number * tensor_parallel, (number + 1) * tensor_parallel)
+    mine = range(first, first + tensor_parallel)
     return {**common, "CUDA_VISIBLE_DEVICES": ",".join(map(str, mine))}
 
 

@@ -1,0 +1,132 @@
+"""`h1r train-rl`: a model and problems with answers in, a model that solves more of them out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from h1r_cli import hookimpl
+from h1r_cli.commands import options
+from h1r_cli.errors import ConfigError, listing
+from h1r_cli.registry import Registry
+
+if TYPE_CHECKING:
+    from h1r_cli.config import Resolved
+    from h1r_cli.launch.start import Launch
+    from h1r_cli.settings import TrainRlSettings
+    from h1r_cli.train.ranks import Ranks
+
+
+@click.command("train-rl")
+@click.option("--dry-run", is_flag=True, help="Print the problems, the steps and how ranks start; start nothing.")
+@click.option("--submit", is_flag=True, help="Hand the Slurm script in, where launch.launcher is slurm.")
+@options.run_directory
+@options.layered
+@click.pass_obj
+def command(registry: Registry, /, dry_run: bool, submit: bool, **given: Any) -> int | None:
+    """Train a model by GRPO on the problems of its [[problems]] tables, whose answers a verifier checks.
+
+    The defaults are the published recipe of Falcon-H1R; the problems are yours. Each table names a data source:
+
+    \b
+      [[problems]]
+      source = "jsonl"
+      path = "problems.jsonl"
+
+    `h1r train-rl --config nano-rl` improves the model h1r-nano.
+    """
+    from h1r_cli import rundir
+    from h1r_cli.launch.ranks import check_parallel, is_rank, joined, print_into, world_of
+    from h1r_cli.launch.start import Launch, start
+    from h1r_cli.settings import TrainRlSettings
+
+    print_into(given["out"])
+    _need_problems(options.resolve(registry, TrainRlSettings, given, {}, model_file=False).settings)
+    resolved = options.resolve(registry, TrainRlSettings, given, {})
+    settings = resolved.settings
+    check_parallel(settings)
+    path = given["out"] or rundir.default_path("train-rl")
+    several = world_of(settings) > 1 or settings.launch.launcher == "slurm"
+    launch = Launch(settings, path, resume=given["resume"]) if several and not is_rank(os.environ) else None
+    if dry_run:
+        _dry_run(registry, resolved, launch)
+        return None
+    rundir.check_path(path, resume=given["resume"])
+    if launch is not None:
+        return start(launch, submit=submit)
+    with joined(settings) as (ranks, device):
+        _train(registry, resolved, path, given["resume"], ranks, device)
+    return None
+
+
+def _dry_run(registry: Registry, resolved: Resolved[TrainRlSettings], launch: Launch | None) -> None:
+    from h1r_cli.commands.train_rl_data import curriculum
+    from h1r_cli.launch.start import planned
+    from h1r_cli.plan.rl import lines
+
+    settings = resolved.settings
+    stages, _ = curriculum(registry, settings)
+    told = [(len(stage.problems), stage.steps) for stage in stages.stages]
+    hardware = settings.hardware
+    for line in lines(
+        told,
+        steps=settings.steps,
+        batch=settings.global_batch,
+        group_size=settings.group_size,
+        max_tokens=settings.rollout.max_tokens,
+        ranks=hardware.nodes * hardware.devices_per_node,
+    ):
+        click.echo(line)
+    if launch is not None:
+        click.echo(f"\n{planned(launch)}")
+    click.echo(f"\n# settings\n{resolved.to_toml()}", nl=False)
+
+
+def _train(
+    registry: Registry, resolved: Resolved[TrainRlSettings], path: Path, resume: bool, ranks: Ranks, device: str
+) -> None:
+    """The run on this rank; the first writes what is written once."""
+    from h1r_cli.build import model_directory
+    from h1r_cli.commands.parts import observers, reward_facts, verifiers
+    from h1r_cli.commands.train_rl_data import curriculum
+    from h1r_cli.commands.train_rl_run import Job, run
+    from h1r_cli.commands.training import run_directory
+    from h1r_cli.launch.preflight import preflight
+
+    settings = resolved.settings
+    for line in preflight(settings, resolved.to_toml(), path, ranks, device):
+        click.echo(line, err=True)
+    watching = observers(registry, settings.observers) if ranks.first else []
+    stages, data_report = curriculum(registry, settings)
+    facts = {
+        "plugins": registry.packages,
+        "data": {key: data_report[key] for key in ("problems", "sha256")},
+        "overlap_allowed": settings.disjoint.allow,
+        "rewards": reward_facts(verifiers(registry, {"reward": settings.reward})),
+        "ranks": ranks.world,
+    }
+    directory = model_directory(registry, settings.model)
+    with run_directory(path, "train-rl", resolved, resume, facts, ranks) as open_run:
+        if ranks.first:
+            open_run.write_json("data_report.json", data_report)
+        run(Job(registry, settings, directory, stages, ranks, device, watching), open_run)
+
+
+def _need_problems(settings: TrainRlSettings) -> None:
+    if settings.problems or all(stage.problems for stage in settings.stage):
+        return
+    from h1r_profiles import recipes
+
+    raise ConfigError(
+        "train-rl has no [[problems]] table, so no problems to train on",
+        known=f"recipes: {listing(recipes())}",
+        fix='use --config nano-rl, or put [[problems]], source = "jsonl" and path = "FILE" in a file for --config',
+    )
+
+
+@hookimpl
+def h1r_commands() -> list[click.Command]:
+    return [command]

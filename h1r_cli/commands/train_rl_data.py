@@ -1,0 +1,116 @@
+"""The data of `h1r train-rl`: `[[problems]]` and `[[stage]]` tables to a curriculum, disjoint from what is named."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from h1r_cli.errors import DataError, listing
+from h1r_cli.registry import Registry
+
+if TYPE_CHECKING:
+    from h1r_cli.rl.curriculum import Curriculum
+    from h1r_cli.settings import TrainRlSettings
+    from h1r_cli.settings.rl import Problems, Stage
+    from h1r_cli.types import Problem
+
+SHOWN = 5  # matches in an error; data_report.json has them all
+
+
+def curriculum(registry: Registry, settings: TrainRlSettings) -> tuple[Curriculum, dict[str, Any]]:
+    """The stages with their problems, and what data_report.json says of them.
+
+    Raises:
+        DataError: a stage has no problem, a problem has no reference answer, or one is in data that it must be
+            disjoint from and `disjoint.allow` is not set.
+    """
+    from h1r_cli.rl.curriculum import Curriculum, Stage
+
+    shared = _read(registry, settings.problems)
+    stages = []
+    for number, stage in enumerate(settings.stage, start=1):
+        found = _read(registry, stage.problems) if stage.problems else shared
+        stages.append(Stage(_of_domains(found, stage, number), stage.steps))
+    problems = list({problem.id: problem for stage in stages for problem in stage.problems}.values())
+    matches = _matches(registry, settings, problems)
+    content = hashlib.sha256()
+    for problem in problems:
+        content.update(f"{problem.id}\0{problem.chat}\0{problem.answer}\0".encode())
+    report = {
+        "problems": len(problems),
+        "sha256": content.hexdigest(),
+        "stages": [{"problems": len(stage.problems), "steps": stage.steps} for stage in stages],
+        "disjoint_from": list(settings.disjoint.against),
+        "overlap_allowed": settings.disjoint.allow,
+        "matches": matches,
+    }
+    return Curriculum(stages, settings.seed), report
+
+
+def _read(registry: Registry, tables: Sequence[Problems]) -> list[Problem]:
+    from h1r_cli.commands.parts import source_problems
+
+    found: list[Problem] = []
+    for table in tables:
+        problems = source_problems(registry, table.source, table.options)
+        without = [problem.id for problem in problems if problem.answer is None]
+        if without:
+            raise DataError(
+                f"{len(without)} problems of data source '{table.source}' have no reference answer, such as "
+                f"'{without[0]}'",
+                fix="leave them out: there is nothing to verify a rollout by",
+            )
+        found += problems
+    return found
+
+
+def _of_domains(problems: Sequence[Problem], stage: Stage, number: int) -> list[Problem]:
+    chosen = [problem for problem in problems if not stage.domains or problem.domain in stage.domains]
+    if not chosen:
+        raise DataError(
+            f"stage {number} has no problem of the domains {listing(stage.domains)}",
+            known=f"the problems are of {listing({problem.domain for problem in problems})}",
+            fix='give them another domain, or set domains in a [[stage]] table (it is ["math"] without one)',
+        )
+    return chosen
+
+
+def _matches(registry: Registry, settings: TrainRlSettings, problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    from h1r_cli.data.contamination import index
+
+    disjoint = settings.disjoint
+    if not disjoint.against:
+        return []
+    tested = index(pair for text in disjoint.against for pair in questions(registry, text))
+    found = [
+        {"id": problem.id, "question": problem.text, "found": asdict(match)}
+        for problem in problems
+        if (match := tested.find(problem.text, disjoint.overlap_frac)) is not None
+    ]
+    if found and not disjoint.allow:
+        shown = [f"'{one['id']}'" for one in found[:SHOWN]]
+        raise DataError(
+            f"{len(found)} of {len(problems)} problems are in {listing(disjoint.against)}: {', '.join(shown)}",
+            fix="leave them out (h1r curate does), or set disjoint.allow, which is recorded",
+        )
+    return found
+
+
+def questions(registry: Registry, text: str) -> Iterator[tuple[str, Problem]]:
+    """What a benchmark or a data source asks, under its name; of a conversation every user turn."""
+    from h1r_cli.build import build, parse_part
+    from h1r_cli.types import Problem
+
+    name, source_options = parse_part(text)
+    if not source_options and name in registry.names("h1r_benchmarks"):
+        benchmark = registry.find("h1r_benchmarks", name)
+        name, source_options = benchmark.source, dict(benchmark.source_options)
+    for record in build(registry, "h1r_data_sources", name, source_options, origin="disjoint.against")():
+        if isinstance(record, Problem):
+            yield text, record
+            continue
+        for turn in record.messages:
+            if turn.role == "user":
+                yield text, Problem(record.id, turn.content)

@@ -1,0 +1,258 @@
+"""The run of `h1r train-rl` on one rank: policy, engine, judges and loop, from the start or the newest checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from h1r_cli.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from h1r_cli.model.tokenizer import Tokenizer
+    from h1r_cli.rl.curriculum import Curriculum
+    from h1r_cli.rl.loop import Plan
+    from h1r_cli.rl.progress import Progress
+    from h1r_cli.rl.rollout import Roller
+    from h1r_cli.rl.rows import PolicyRowTensors
+    from h1r_cli.rl.supply import Engines, Supply
+    from h1r_cli.rundir import RunDir
+    from h1r_cli.settings import TrainRlSettings
+    from h1r_cli.train.ranks import Ranks
+    from h1r_cli.types import Engine, Observer, Problem
+
+CACHE = "cache.parquet"  # beside a checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the settings come to on this rank."""
+
+    registry: Registry
+    settings: TrainRlSettings
+    directory: Path  # of the model that it starts from
+    curriculum: Curriculum
+    ranks: Ranks
+    device: str
+    observers: Sequence[Observer]
+
+
+def run(job: Job, run: RunDir) -> None:
+    """Train, writing metrics, rollouts and checkpoints as it goes, and leave the model in Hugging Face's format."""
+    from h1r_cli.commands.train_rl_report import Reporter, evaluator
+    from h1r_cli.commands.training import autocast, trained_model, updater
+    from h1r_cli.model.load import save_companions
+    from h1r_cli.model.tokenizer import load_tokenizer
+    from h1r_cli.rl.loop import train
+    from h1r_cli.rl.policy import PolicyLoss
+    from h1r_cli.rl.progress import Progress
+    from h1r_cli.rl.rollout import Roller
+    from h1r_cli.rl.store import Stored, read_groups, write
+    from h1r_cli.rl.watchdog import Patience, Watchdog
+    from h1r_cli.train import checkpoint
+    from h1r_cli.train.export import export
+
+    settings, ranks, grpo = job.settings, job.ranks, job.settings.grpo
+    folder = run.path / "checkpoints"
+    newest = checkpoint.latest(folder)
+    model = trained_model(settings, job.directory, ranks, job.device, newest=newest)
+    loss = PolicyLoss(
+        model, _objective(settings), settings.rollout.temperature, autocast(settings), grpo.updates_per_batch > 1
+    )
+    reference = _reference(job) if grpo.kl_coef else None
+    updates = updater(settings, loss, ranks)
+    tokenizer = load_tokenizer(job.directory)
+    notify = _notify if ranks.first else lambda line: print(line, flush=True)
+    stacks = run.path / f"stacks-{ranks.rank:05d}.txt"
+    patience = Patience(**settings.watchdog.model_dump())
+    evaluation = evaluator(job, tokenizer) if settings.evaluation.benchmark else None
+    progress = Progress(**checkpoint.progress_of(newest)) if newest else Progress()
+    with ExitStack() as open_parts:
+        judges = open_parts.enter_context(_judges(job, {} if evaluation is None else evaluation.rewards))
+        watch = open_parts.enter_context(Watchdog(patience, ranks.rank, stacks, notify))
+        engine = open_parts.enter_context(_engine(job))
+        roller = Roller(engine, judges, tokenizer.decode, settings.rollout.sampling(), watch)
+        supply = _supply(job, tokenizer, roller)
+        if newest is not None:
+            updates.restore(progress.updates, checkpoint.read_state(newest))
+            supply.restore(progress.supply, read_groups(newest / CACHE))
+            engine.load_weights(updates.weights(), progress.steps)
+        if ranks.first:
+            run.forget_metrics_after(progress.steps)
+        reporter = open_parts.enter_context(Reporter(job, run, watch, progress))
+        checkpoints = open_parts.enter_context(
+            checkpoint.Checkpoints(
+                folder,
+                keep=settings.keep_checkpoints,
+                companions=lambda into: save_companions(model, job.directory, into),
+                ranks=ranks,
+            )
+        )
+
+        def save(progress: Progress, loss: float) -> None:
+            kept = supply.cache.groups
+            cached = [Stored(group, [None] * len(group.rollouts), ["cached"] * len(group.rollouts)) for group in kept]
+            checkpoints.save(progress, updates.state(), loss, lambda into: write(into / CACHE, cached))
+
+        train(
+            updates,
+            supply,
+            engine,
+            _plan(job),
+            progress,
+            ranks,
+            watch,
+            reference=reference,
+            report=reporter.step,
+            evaluate=lambda step: {} if evaluation is None else evaluation(engine, judges, run, step),
+            save=save,
+        )
+    if ranks.first:
+        last = checkpoint.latest(folder)
+        assert last is not None  # the loop saves after its last step
+        export(last, run.path / "model", settings.export_dtype)
+        click.echo(_summary(progress, run.path / "model"))
+
+
+def _objective(settings: TrainRlSettings) -> Any:
+    from h1r_cli.rl.loss import Objective
+
+    names = ("clip_low", "clip_high", "importance", "importance_cap", "kl_coef", "entropy_coef")
+    return Objective(**{name: getattr(settings.grpo, name) for name in names})
+
+
+def _plan(job: Job) -> Plan:
+    import torch
+
+    from h1r_cli.rl.loop import Plan
+    from h1r_cli.rl.rows import Weighing
+
+    settings, grpo = job.settings, job.settings.grpo
+    weighing = Weighing(
+        grpo.aggregation, grpo.nll_coef, grpo.overlong, grpo.overlong_buffer_tokens, settings.rollout.max_tokens
+    )
+    return Plan(
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
+        updates_per_batch=grpo.updates_per_batch,
+        row_tokens=settings.parallel.micro_batch_tokens,
+        weighing=weighing,
+        largest_mismatch=grpo.largest_mismatch,
+        checkpoint_every=settings.checkpoint_every,
+        device=torch.device(job.device),
+        evaluate_every=settings.evaluation.every if settings.evaluation.benchmark else 0,
+        engine_sleeps=settings.hardware.device == "cuda",
+    )
+
+
+def _supply(job: Job, tokenizer: Tokenizer, roller: Roller) -> Supply:
+    from h1r_cli.data.survey import THRESHOLDS, difficulty
+    from h1r_cli.rl.supply import Demand, Supply
+
+    settings, supply = job.settings, job.settings.supply
+    demand = Demand(
+        batch_groups=settings.global_batch,
+        group_size=settings.group_size,
+        filling=supply.filling,
+        generation_groups=supply.generation_groups,
+        most_generations=supply.reject_sampling_bound,
+        cache_refresh_steps=supply.cache_refresh_steps,
+        cache_age_steps=supply.cache_age_steps,
+        seed=settings.seed,
+    )
+    prompt = system_prompt(settings)
+
+    def encode(problem: Problem) -> tuple[int, ...]:
+        return tokenizer.prompt_ids(problem, prompt)
+
+    return Supply(
+        demand,
+        _plan(job).weighing,
+        job.curriculum,
+        roller,
+        encode,
+        lambda problem: difficulty(problem, "pass_rate", THRESHOLDS["pass_rate"]),
+        job.ranks,
+        _engines(job),
+        supply.cache_groups,
+    )
+
+
+def system_prompt(settings: TrainRlSettings) -> str | None:
+    """The setting's; else the paper's for a Falcon-H1R, and the chat template's own for any other model."""
+    from h1r_cli.settings.rl import FALCON_SYSTEM_PROMPT
+
+    if settings.system_prompt is None and "falcon-h1r" in settings.model.lower():
+        return FALCON_SYSTEM_PROMPT
+    return settings.system_prompt
+
+
+def _engines(job: Job) -> Engines:
+    from h1r_cli.rl.supply import Engines
+
+    return Engines(job.ranks.rank, job.ranks.world, int(job.settings.engine.options.get("tensor_parallel", 1)))
+
+
+def _engine(job: Job) -> Engine:
+    """This rank's engine, on its own device or on those of its neighbours too."""
+    from h1r_cli.commands.parts import engine
+    from h1r_cli.rl.rollout import Elsewhere
+
+    engines, hardware = _engines(job), job.settings.hardware
+    if not engines.here:
+        return Elsewhere()
+    return engine(
+        job.registry, job.settings, (hardware.device, engines.rank % hardware.devices_per_node, engines.span)
+    )
+
+
+def _judges(job: Job, others: Mapping[str, Any]) -> Any:
+    """This rank's share of the machine's processes that judge."""
+    import os
+
+    from h1r_cli.commands.parts import pool
+    from h1r_cli.rl.rollout import REWARD
+
+    scoring = job.settings.scoring
+    cores = len(os.sched_getaffinity(0)) // job.settings.hardware.devices_per_node
+    workers = scoring.workers or max(1, cores)
+    return pool({REWARD: job.settings.reward, **others}, scoring.model_copy(update={"workers": workers}))
+
+
+def _reference(job: Job) -> Callable[[PolicyRowTensors], Tensor]:
+    """log pi_ref by the model that the run started from, whole on each rank."""
+    from h1r_cli.commands.training import autocast
+    from h1r_cli.model.kernels import Kernels
+    from h1r_cli.model.load import load_model
+    from h1r_cli.rl.loss import Objective
+    from h1r_cli.rl.policy import PolicyLoss
+
+    settings = job.settings
+    model = load_model(job.directory, device=job.device, kernels=Kernels.asked(settings.kernels))
+    policy = PolicyLoss(model.requires_grad_(False), Objective(), settings.rollout.temperature, autocast(settings))
+
+    def logprobs(row: PolicyRowTensors) -> Tensor:
+        found: Tensor = policy(row, logprobs_only=True)[0]
+        return found
+
+    return logprobs
+
+
+def _notify(line: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(line)
+
+
+def _summary(progress: Progress, model: Path) -> str:
+    return (
+        f"trained {progress.steps} steps on {progress.trained_tokens:,} of {progress.generated_tokens:,} generated "
+        f"tokens, {progress.generations} generations ({progress.skipped} updates skipped)\nmodel: {model}"
+    )

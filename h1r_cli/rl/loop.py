@@ -1,0 +1,168 @@
+"""Reinforcement learning, read from top to bottom: groups, rows, one loss over all rows of all ranks, new weights.
+
+A step takes its groups (`h1r_cli.rl.supply`), turns them into rows with their advantages (`h1r_cli.rl.rows`), moves
+the policy by the gradient of the rows' summed loss (`h1r_cli.rl.policy`), and hands the new weights to the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from h1r_cli.errors import H1RError
+from h1r_cli.rl.loss import SUMS
+from h1r_cli.rl.metrics import UpdateSums, of_batch
+from h1r_cli.rl.progress import Progress
+from h1r_cli.rl.rows import COLUMNS, PolicyRowTensors, Trained, Weighing, rows_of, trained_of
+from h1r_cli.rl.supply import Batch, Supply
+from h1r_cli.rl.watchdog import Watch
+from h1r_cli.train.ranks import Ranks
+from h1r_cli.train.schedule import constant
+from h1r_cli.train.step import Update
+from h1r_cli.types import Engine
+
+Rows = Sequence[PolicyRowTensors]
+
+
+class Updates(Protocol):
+    """What gathers gradients and applies them: `Updater`, or `DeepSpeedUpdater`."""
+
+    module: nn.Module
+
+    def backward(self, loss: Tensor, /, *, last: bool) -> None: ...
+    def step(self, learning_rate: float, /) -> Update: ...
+    def weights(self) -> Iterable[tuple[str, Tensor]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the loop has to know of the settings."""
+
+    steps: int
+    learning_rate: float
+    warmup_steps: int
+    updates_per_batch: int
+    row_tokens: int
+    weighing: Weighing
+    largest_mismatch: float  # nats; see `_check_mismatch`
+    checkpoint_every: int
+    device: torch.device
+    evaluate_every: int = 0  # steps; 0: never
+    engine_sleeps: bool = False  # while the policy trains: they share a device's memory
+
+
+def train(
+    updates: Updates,
+    supply: Supply,
+    engine: Engine,
+    plan: Plan,
+    progress: Progress,
+    ranks: Ranks,
+    watch: Watch,
+    *,
+    reference: Callable[[PolicyRowTensors], Tensor] | None,
+    report: Callable[[int, Mapping[str, float], Batch], None],
+    evaluate: Callable[[int], Mapping[str, float]],
+    save: Callable[[Progress, float], None],
+) -> None:
+    """Train until `plan.steps`, going on from `progress`, which is kept up to date; the same on every rank.
+
+    Args:
+        engine: this rank's, which has the weights of `progress.steps` updates.
+        reference: log pi_ref at a row's trained places, where the loss has a KL term.
+        report: told after each step, with metrics as `rl/name_unit`.
+        evaluate: gives metrics of its own, every `plan.evaluate_every` steps, before the first and after the last.
+        save: told minus the share of right rollouts of the steps before it, every `plan.checkpoint_every` steps and
+            after the last.
+
+    Raises:
+        H1RError: before the first update, where the engine's log-probabilities are not the trainer's.
+    """
+    checked = False
+    right: list[float] = []  # share of right rollouts, of the steps since the last checkpoint
+    if plan.evaluate_every and not progress.steps:
+        report(0, evaluate(0), Batch())
+    while (step := progress.steps) < plan.steps:
+        with watch.phase("rollout"):
+            batch = supply.batch(step, version=step)
+        if plan.engine_sleeps:
+            engine.sleep()
+            ranks.barrier()  # an engine may span its neighbours' devices
+        with watch.phase("update"):
+            sums = UpdateSums()
+            for members in _parts(batch, plan):
+                rows = [
+                    PolicyRowTensors.of(row, plan.device, ranks.shard)
+                    for row in rows_of(members, plan.weighing, plan.row_tokens, ranks)
+                ]
+                if not checked:
+                    _check_mismatch(updates.module, rows[0], plan, ranks)
+                    checked = True
+                if plan.updates_per_batch > 1:
+                    _fill(rows, "old", lambda row: updates.module(row, logprobs_only=True)[0])
+                if reference is not None:
+                    _fill(rows, "reference", reference)
+                for number, row in enumerate(rows, start=1):
+                    loss, parts, worst = updates.module(row)
+                    updates.backward(loss, last=number == len(rows))
+                    sums.add(parts, worst)
+                rate = plan.learning_rate * constant(step, plan.warmup_steps)
+                sums.updated(updates.step(rate), members)
+        with watch.phase("weights"):
+            if plan.engine_sleeps:
+                ranks.barrier()
+                engine.wake()
+            engine.load_weights(updates.weights(), step + 1)
+
+        progress.count(batch, sums, supply)
+        metrics = of_batch(batch, step) | sums.metrics(ranks) | {"rl/learning_rate": rate}
+        right += [metrics["rl/correct_frac"]] if "rl/correct_frac" in metrics else []
+        last = progress.steps == plan.steps
+        if plan.evaluate_every and (progress.steps % plan.evaluate_every == 0 or last):
+            with watch.phase("evaluation"):
+                metrics |= evaluate(progress.steps)
+        report(progress.steps, metrics | progress.metrics() | supply.ledger.metrics(), batch)
+        if progress.steps % plan.checkpoint_every == 0 or last:
+            with watch.phase("checkpoint"):
+                save(progress, -sum(right) / len(right) if right else 0.0)
+            right.clear()
+
+
+def _parts(batch: Batch, plan: Plan) -> list[list[Trained]]:
+    """The rollouts of each update of the batch; groups stay together. None may be left without any."""
+    count = min(plan.updates_per_batch, len(batch.groups))
+    bounds = [len(batch.groups) * part // count for part in range(count + 1)]
+    parts = [
+        [one for group in batch.groups[start:stop] for one in trained_of(group, plan.weighing)]
+        for start, stop in pairwise(bounds)
+    ]
+    return [part for part in parts if part]
+
+
+@torch.no_grad()
+def _fill(rows: Rows, column: str, logprobs: Callable[[PolicyRowTensors], Tensor]) -> None:
+    for row in rows:
+        row.columns[COLUMNS.index(column)] = logprobs(row)
+
+
+@torch.no_grad()
+def _check_mismatch(policy: nn.Module, row: PolicyRowTensors, plan: Plan, ranks: Ranks) -> None:
+    """Refuse to train on log-probabilities that are not of the distribution that the trainer computes.
+
+    The bound is on the mean estimate of KL(behaviour || policy) over the first row of each rank.
+    """
+    _, sums, worst = policy(row, logprobs_only=True)
+    tokens, mismatch = ranks.total([float(sums[SUMS.index(name)]) for name in ("tokens", "mismatch")])
+    if mismatch > plan.largest_mismatch * tokens:
+        raise H1RError(
+            f"the engine samples from another distribution than the trainer computes: KL {mismatch / tokens:.2g} "
+            f"nats a token",
+            known=f"over {tokens:.0f} tokens; worst ratio on rank {ranks.rank} {float(worst.exp()):.3g}; bound "
+            f"grpo.largest_mismatch = {plan.largest_mismatch:g}",
+            fix="give engine and trainer the same weights, dtype and kernels, or raise the bound",
+        )

@@ -1,0 +1,168 @@
+"""A step's groups as rows to train on: each rollout with its advantage and its share of the loss, packed and dealt.
+
+What a token weighs is counted over all rollouts of the update, before its first backward pass, so that neither rows
+nor ranks change it:
+
+    sequence-mean   1 / (N |o_i|)     the mean over N rollouts of the mean over their tokens (PAPER's formula)
+    token-mean      1 / sum_i |o_i|   every token alike (DAPO)
+
+A rollout without a verdict, or one that is masked as too long, is neither trained on nor counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from h1r_cli.data.packing import IGNORED, deal
+from h1r_cli.model.documents import Documents
+from h1r_cli.model.sharding import WHOLE, Whole
+from h1r_cli.rewards.pool import NO_VERDICT
+from h1r_cli.rl.advantage import advantages, length_penalty
+from h1r_cli.rl.loss import Aggregation
+from h1r_cli.train.ranks import Ranks
+from h1r_cli.types import Group, Rollout
+
+COLUMNS = ("behaviour", "advantages", "weights", "nll_weights", "old", "reference")  # of a row, in this order
+UNKNOWN = float("nan")  # in a column that is filled in later, or not used
+
+Overlong = Literal["plain", "mask", "penalty"]
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """How rollouts become a loss: see the module and `h1r_cli.rl.loss`."""
+
+    aggregation: Aggregation = "sequence-mean"
+    nll_coef: float = 0.1
+    overlong: Overlong = "plain"
+    overlong_buffer_tokens: int = 4096
+    max_tokens: int = 49_152  # of a response
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A rollout that is trained on, with what it is told."""
+
+    prompt_ids: tuple[int, ...]
+    rollout: Rollout
+    advantage: float
+
+    @property
+    def tokens(self) -> int:
+        """Of the prompt and the response."""
+        return len(self.prompt_ids) + len(self.rollout.token_ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyRow:
+    """Rollouts side by side, N tokens with their prompts.
+
+    `targets[t]` is the token that follows where that is a response's, else `IGNORED`; `columns` hold there what is
+    known of it.
+    """
+
+    token_ids: NDArray[np.int64]  # [N]
+    targets: NDArray[np.int64]  # [N]
+    lengths: tuple[int, ...]
+    columns: NDArray[np.float32]  # [len(COLUMNS), N]
+
+
+def is_judged(rollout: Rollout) -> bool:
+    """Whether its verifier came to an end."""
+    return not rollout.verdict.reason.startswith(NO_VERDICT)
+
+
+def is_masked(rollout: Rollout, weighing: Weighing) -> bool:
+    """Whether it is left out of training as too long."""
+    return weighing.overlong == "mask" and rollout.end == "length"
+
+
+def shaped_reward(rollout: Rollout, weighing: Weighing) -> float:
+    """The verdict's reward, less a penalty of its length where that is asked for."""
+    reward = rollout.verdict.reward
+    if weighing.overlong != "penalty":
+        return reward
+    return reward + length_penalty(len(rollout.token_ids), weighing.max_tokens, weighing.overlong_buffer_tokens)
+
+
+def trained_of(group: Group, weighing: Weighing) -> list[Trained]:
+    """The rollouts of a group that are trained on; a masked one still counts in the advantage of the others."""
+    judged = [rollout for rollout in group.rollouts if is_judged(rollout)]
+    told = advantages([shaped_reward(rollout, weighing) for rollout in judged])
+    return [
+        Trained(group.prompt_ids, rollout, advantage)
+        for rollout, advantage in zip(judged, told, strict=True)
+        if not is_masked(rollout, weighing)
+    ]
+
+
+def rows_of(members: Sequence[Trained], weighing: Weighing, row_tokens: int, ranks: Ranks) -> list[PolicyRow]:
+    """This rank's rows of an update, as many as every other rank has; none above `row_tokens` but for one rollout."""
+    lengths = [one.tokens for one in members]
+    dealt = deal(lengths, max(row_tokens, *lengths), ranks.data_world)[ranks.data_rank]
+    generated = sum(len(one.rollout.token_ids) for one in members)
+    right = sum(len(one.rollout.token_ids) for one in members if one.rollout.verdict.correct)
+
+    def columns(one: Trained) -> NDArray[np.float32]:
+        tokens = len(one.rollout.token_ids)
+        weight = 1 / generated if weighing.aggregation == "token-mean" else 1 / (len(members) * tokens)
+        nll = weighing.nll_coef / right if one.rollout.verdict.correct else 0.0
+        told = np.full((len(COLUMNS), tokens), UNKNOWN, dtype=np.float32)
+        told[0] = one.rollout.behaviour_logprobs
+        told[1:4] = np.array([[one.advantage], [weight], [nll]], dtype=np.float32)
+        return told
+
+    return [_row([members[i] for i in row], columns) for row in dealt]
+
+
+def _row(members: Sequence[Trained], columns: Callable[[Trained], NDArray[np.float32]]) -> PolicyRow:
+    """For none a row of one token that teaches nothing: the rank computes all the same, as the others wait for it."""
+    lengths = tuple(one.tokens for one in members) or (1,)
+    ids = np.zeros(sum(lengths), dtype=np.int64)
+    targets = np.full(len(ids), IGNORED, dtype=np.int64)
+    told = np.zeros((len(COLUMNS), len(ids)), dtype=np.float32)
+    start = 0
+    for one in members:
+        first, end = start + len(one.prompt_ids), start + one.tokens
+        ids[start:first] = one.prompt_ids
+        ids[first:end] = one.rollout.token_ids
+        targets[first - 1 : end - 1] = one.rollout.token_ids
+        told[:, first - 1 : end - 1] = columns(one)
+        start = end
+    return PolicyRow(ids, targets, lengths, told)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRowTensors:
+    """A row on the device, of which this rank has N / S places; `documents` are the whole row's."""
+
+    token_ids: Tensor  # [N/S]
+    targets: Tensor  # [N/S]
+    columns: Tensor  # [len(COLUMNS), N/S]
+    owners: Tensor  # [N/S], the number of each token's document
+    documents: Documents
+
+    @classmethod
+    def of(cls, row: PolicyRow, device: torch.device | str, shard: Whole = WHOLE) -> PolicyRowTensors:
+        """Padded, where several ranks share it, by a document of its own that teaches nothing."""
+        short = -len(row.token_ids) % shard.size
+        lengths = (*row.lengths, short) if short else row.lengths
+
+        def here(values: NDArray[np.generic], padding: int) -> Tensor:
+            wide = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, short)], constant_values=padding)
+            return torch.from_numpy(wide).chunk(shard.size, dim=-1)[shard.rank].to(device)
+
+        return cls(
+            here(row.token_ids, 0),
+            here(row.targets, IGNORED),
+            here(row.columns, 0),
+            here(np.repeat(np.arange(len(row.lengths)), row.lengths), len(row.lengths)),
+            Documents.from_lengths(lengths, device),
+        )

@@ -1,0 +1,263 @@
+"""The groups of each step: from the cache, from rollouts, and from more rollouts until there are enough that teach.
+
+A group whose rollouts are all right or all wrong, by their verdicts' `correct`, has nothing to tell them apart and
+gives no policy gradient. What is done about it is PAPER section 3's choice of three:
+
+    backfill    drop it, and draw further problems until the batch is full (the paper's; the most stable)
+    reject      drop it, and train on a smaller batch
+    duplicate   drop it, and fill the batch with copies of others, drawn at random
+
+A rollout's seed follows from its problem's place in the stream, so that which rollouts a step sees depends on neither
+ranks nor timing. Every rank has all groups, and the same cache; each generates and judges its share.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from h1r_cli.errors import H1RError
+from h1r_cli.rl.cache import Cache
+from h1r_cli.rl.curriculum import Curriculum
+from h1r_cli.rl.ledger import Book, Ledger
+from h1r_cli.rl.rollout import Roller, Wanted
+from h1r_cli.rl.rows import Weighing, is_judged, is_masked, trained_of
+from h1r_cli.rl.store import Stored
+from h1r_cli.seeds import seed_for
+from h1r_cli.train.ranks import Ranks
+from h1r_cli.types import Group, Problem, Rollout
+
+Filling = Literal["backfill", "reject", "duplicate"]
+RATE_WEIGHT = 0.3  # of the newest generation, in the running share of groups that teach
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a step asks for."""
+
+    batch_groups: int  # B
+    group_size: int  # G
+    filling: Filling = "backfill"
+    generation_groups: int | None = None  # problems of one generation; None: as many as are likely to be missing
+    most_generations: int = 10  # of one step, after which the run is stopped
+    cache_refresh_steps: int = 0  # 0: never
+    cache_age_steps: int = 0  # oldest that a cached group may be; 0: any
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The engines of a run, each of which spans `span` ranks that are neighbours; this rank is the `rank`-th."""
+
+    rank: int
+    world: int
+    span: int
+
+    @property
+    def here(self) -> bool:
+        """Whether this rank has an engine."""
+        return self.rank % self.span == 0
+
+    def share(self, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
+        """What this rank's engine makes: neighbours in order, so that a prompt is read by few of them."""
+        if not self.here:
+            return []
+        count, own = self.world // self.span, self.rank // self.span
+        return wanted[len(wanted) * own // count : len(wanted) * (own + 1) // count]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a step trains on, and what came of it on the way."""
+
+    groups: list[Group] = field(default_factory=list)
+    stored: list[Stored] = field(default_factory=list)  # every group that was generated or trained in this step
+    generated: list[Group] = field(default_factory=list)
+    from_cache: int = 0  # groups
+    generations: int = 0  # calls for rollouts
+    lost_tokens: int = 0
+
+
+class Supply:
+    """Makes the batches; what it keeps between steps is the cache, the ledger and the places in the streams."""
+
+    def __init__(
+        self,
+        demand: Demand,
+        weighing: Weighing,
+        curriculum: Curriculum,
+        roller: Roller,
+        encode: Callable[[Problem], tuple[int, ...]],
+        difficulty: Callable[[Problem], str],
+        ranks: Ranks,
+        engines: Engines,
+        cache_groups: int,
+    ) -> None:
+        self.demand, self.weighing, self.curriculum, self.roller = demand, weighing, curriculum, roller
+        self.encode, self.difficulty = encode, difficulty
+        self.ranks, self.engines = ranks, engines
+        self.cache, self.ledger = Cache(cache_groups), Ledger()
+        self.places: Counter[int] = Counter()  # by stage: problems taken from its stream
+        self.teaching_frac = 1.0  # running share of the groups that teach
+
+    def batch(self, step: int, version: int) -> Batch:
+        """The groups to train on in `step`; every rank must call it, and all get the same.
+
+        Args:
+            version: of the policy whose weights the engine has.
+
+        Raises:
+            H1RError: `most_generations` did not fill the batch, with what the groups were like.
+        """
+        demand, batch = self.demand, Batch()
+        self._refresh(step)
+        cached = self.cache.take(demand.batch_groups)
+        batch.groups, batch.from_cache = list(cached), len(cached)
+        while len(batch.groups) < demand.batch_groups:
+            if batch.generations == demand.most_generations:
+                raise self._no_signal(step, batch)
+            teaching = self._generate(step, version, demand.batch_groups - len(batch.groups), batch)
+            missing = demand.batch_groups - len(batch.groups)
+            batch.groups += teaching[:missing]
+            self._keep(teaching[missing:], batch)
+            if demand.filling != "backfill" and batch.groups:
+                break
+        if demand.filling == "duplicate":
+            lucky = random.Random(seed_for(demand.seed, "duplicates", step))
+            batch.groups += lucky.choices(batch.groups, k=demand.batch_groups - len(batch.groups))
+        self._book_trained(batch, cached)
+        self.ledger.check()
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """The places and the ledger, as plain values; the cache's groups are kept apart."""
+        places = {str(stage): place for stage, place in self.places.items()}
+        return {"places": places, "teaching_frac": self.teaching_frac, "ledger": self.ledger.state()}
+
+    def restore(self, state: Mapping[str, Any], cached: Iterable[Group]) -> None:
+        """Take back what `state` gave, and the cache."""
+        self.places = Counter({int(stage): place for stage, place in state["places"].items()})
+        self.teaching_frac = state["teaching_frac"]
+        self.ledger = Ledger(state["ledger"])
+        self.cache = Cache(self.cache.size, cached)
+
+    # --- generation ---
+
+    def _generate(self, step: int, version: int, missing: int, batch: Batch) -> list[Group]:
+        """One generation: all its groups are booked but those that teach, which come back."""
+        stage = self.curriculum.stage_at(step)
+        start, count = self.places[stage], self._how_many(missing)
+        wanted = [
+            Wanted(problem, place, prompt_ids, index, seed_for(self.demand.seed, "rollout", stage, place, index))
+            for place, problem in self.curriculum.problems(stage, start, count)
+            for prompt_ids in [self.encode(problem)]
+            for index in range(self.demand.group_size)
+        ]
+        self.places[stage] += count
+        groups = self._groups(wanted, self._roll(wanted, version, batch))
+        batch.generations += 1
+        batch.generated += groups
+        for group in groups:
+            self.ledger.generate(self.difficulty(group.problem), group.tokens)
+        teaching = [group for group in groups if _teaches(group)]
+        for group in groups:
+            if not _teaches(group):
+                self._book(group, "all-right" if group.correct else "all-wrong", batch)
+        share = len(teaching) / len(groups)
+        self.teaching_frac += RATE_WEIGHT * (share - self.teaching_frac)
+        return teaching
+
+    def _how_many(self, missing: int) -> int:
+        """Problems to ask for: the setting's, or as many as will likely fill the batch."""
+        demand = self.demand
+        if demand.filling != "backfill":
+            return missing
+        likely = -(-missing // max(self.teaching_frac, 0.1))
+        return demand.generation_groups or int(min(likely, 4 * demand.batch_groups))
+
+    def _roll(self, wanted: list[Wanted], version: int, batch: Batch) -> list[Rollout]:
+        """This rank makes its share of the rollouts; all get all of them."""
+        made = self.roller.roll(self.engines.share(wanted), version)
+        parts = self.ranks.gather_values(made)
+        lost = sum(tokens for _, tokens in parts)
+        batch.lost_tokens += lost
+        self.ledger.generate("unrated", lost)
+        self.ledger.book("unrated", "lost", lost)
+        return [rollout for rollouts, _ in parts for rollout in rollouts]
+
+    def _groups(self, wanted: list[Wanted], rollouts: list[Rollout]) -> list[Group]:
+        size = self.demand.group_size
+        return [
+            Group(first.problem, first.place, first.prompt_ids, tuple(rollouts[i : i + size]))
+            for i, first in zip(range(0, len(wanted), size), wanted[::size], strict=True)
+        ]
+
+    # --- the cache ---
+
+    def _refresh(self, step: int) -> None:
+        demand = self.demand
+        oldest = step - demand.cache_age_steps if demand.cache_age_steps else 0
+        if demand.cache_refresh_steps and step and step % demand.cache_refresh_steps == 0:
+            oldest = step
+        self._expire(self.cache.expire(oldest))
+
+    def _keep(self, surplus: list[Group], batch: Batch) -> None:
+        if not self.cache.size:
+            for group in surplus:
+                self._book(group, "surplus", batch)
+            return
+        for group in surplus:
+            self._book(group, "cached", batch)
+        self._expire(self.cache.put(surplus))
+
+    def _expire(self, groups: list[Group]) -> None:
+        for group in groups:
+            tokens = sum(len(rollout.token_ids) for rollout in group.rollouts if is_judged(rollout))
+            self.ledger.move(self.difficulty(group.problem), "cached", "expired", tokens)
+
+    # --- the ledger ---
+
+    def _book(self, group: Group, book: Book, batch: Batch) -> None:
+        """A whole group, but for the rollouts that have no verdict."""
+        booked: list[Book] = [book if is_judged(rollout) else "unverified" for rollout in group.rollouts]
+        for rollout, where in zip(group.rollouts, booked, strict=True):
+            self.ledger.book(self.difficulty(group.problem), where, len(rollout.token_ids))
+        batch.stored.append(Stored(group, [None] * len(booked), booked))
+
+    def _book_trained(self, batch: Batch, cached: list[Group]) -> None:
+        """Each group of the batch once, however often it is in it; those that were cached are moved."""
+        from_cache = {id(group) for group in cached}
+        for group in {id(group): group for group in batch.groups}.values():
+            advantage = {id(one.rollout): one.advantage for one in trained_of(group, self.weighing)}
+            booked: list[Book] = [self._book_of(rollout) for rollout in group.rollouts]
+            for rollout, where in zip(group.rollouts, booked, strict=True):
+                difficulty, tokens = self.difficulty(group.problem), len(rollout.token_ids)
+                if id(group) not in from_cache:
+                    self.ledger.book(difficulty, where, tokens)
+                elif where != "unverified":  # which was booked so when it was cached
+                    self.ledger.move(difficulty, "cached", where, tokens)
+            batch.stored.append(Stored(group, [advantage.get(id(one)) for one in group.rollouts], booked))
+
+    def _book_of(self, rollout: Rollout) -> Book:
+        if not is_judged(rollout):
+            return "unverified"
+        return "truncated" if is_masked(rollout, self.weighing) else "trained"
+
+    def _no_signal(self, step: int, batch: Batch) -> H1RError:
+        counts = Counter(group.correct for group in batch.generated)
+        told = ", ".join(f"{counts[right]} with {right} right" for right in sorted(counts))
+        return H1RError(
+            f"step {step}: {batch.generations} generations gave {len(batch.groups)} of {self.demand.batch_groups} "
+            f"groups that teach",
+            known=f"groups of {self.demand.group_size}: {told}",
+            fix="choose problems that the model solves sometimes (h1r curate), or raise reject_sampling_bound",
+        )
+
+
+def _teaches(group: Group) -> bool:
+    """Whether some of its judged rollouts are right and some wrong."""
+    judged = [rollout.verdict.correct for rollout in group.rollouts if is_judged(rollout)]
+    return any(judged) and not all(judged)

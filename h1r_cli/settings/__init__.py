@@ -1,0 +1,63 @@
+"""One pydantic model per command. The defaults ARE the published recipe, each with its source.
+
+PAPER is Falcon-H1R (arXiv 2601.02346), CARD the model card of Falcon-H1R-7B, DEEPCONF the DeepConf paper's
+Algorithm 2. A default without a source is our own choice and says so.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from h1r_cli.settings.base import Hardware, Kernels, Launch, Parallel, Part, RunSettings, Table
+from h1r_cli.settings.rl import TrainRlSettings
+from h1r_cli.settings.sampled import (
+    DeepConf,
+    DeepConfSettings,
+    EvalSettings,
+    GenerateSettings,
+    SampledSettings,
+    Scoring,
+    VerifySettings,
+)
+from h1r_cli.settings.sft import Contamination, Difficulty, Filters, Mix, TrainSettings, TrainSftSettings
+
+
+class SelftestSettings(RunSettings):
+    model: str = Field("h1r-nano", description="a directory, a plugin's model or a name on the hub")
+
+
+COMMANDS: dict[str, type[RunSettings]] = {
+    "deepconf": DeepConfSettings,
+    "eval": EvalSettings,
+    "generate": GenerateSettings,
+    "selftest": SelftestSettings,
+    "train-rl": TrainRlSettings,
+    "train-sft": TrainSftSettings,
+    "verify": VerifySettings,
+}
+
+__all__ = [
+    "COMMANDS",
+    "Contamination",
+    "DeepConf",
+    "DeepConfSettings",
+    "Difficulty",
+    "EvalSettings",
+    "Filters",
+    "GenerateSettings",
+    "Hardware",
+    "Kernels",
+    "Launch",
+    "Mix",
+    "Parallel",
+    "Part",
+    "RunSettings",
+    "SampledSettings",
+    "Scoring",
+    "SelftestSettings",
+    "Table",
+    "TrainRlSettings",
+    "TrainSettings",
+    "TrainSftSettings",
+    "VerifySettings",
+]
