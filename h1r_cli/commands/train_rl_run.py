@@ -15,6 +15,7 @@ from h1r_cli.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from h1r_cli.model.load import Model
     from h1r_cli.model.tokenizer import Tokenizer
     from h1r_cli.rl.curriculum import Curriculum
     from h1r_cli.rl.loop import Plan
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from h1r_cli.rl.rollout import Roller
     from h1r_cli.rl.rows import PolicyRowTensors
     from h1r_cli.rl.supply import Engines, Supply
+    from h1r_cli.rl.watchdog import Watchdog
     from h1r_cli.rundir import RunDir
     from h1r_cli.settings import TrainRlSettings
+    from h1r_cli.train.checkpoint import Checkpoints
     from h1r_cli.train.ranks import Ranks
     from h1r_cli.types import Engine, Observer, Problem
 
@@ -46,37 +49,24 @@ class Job:
 def run(job: Job, run: RunDir) -> None:
     """Train, writing metrics, rollouts and checkpoints as it goes, and leave the model in Hugging Face's format."""
     from h1r_cli.commands.train_rl_report import Reporter, evaluator
-    from h1r_cli.commands.training import autocast, trained_model, updater
-    from h1r_cli.model.load import save_companions
     from h1r_cli.model.tokenizer import load_tokenizer
     from h1r_cli.rl.loop import train
-    from h1r_cli.rl.policy import PolicyLoss
     from h1r_cli.rl.progress import Progress
     from h1r_cli.rl.rollout import Roller
-    from h1r_cli.rl.store import Stored, read_groups, write
-    from h1r_cli.rl.watchdog import Patience, Watchdog
+    from h1r_cli.rl.store import read_groups
     from h1r_cli.train import checkpoint
     from h1r_cli.train.export import export
 
-    settings, ranks, grpo = job.settings, job.ranks, job.settings.grpo
-    folder = run.path / "checkpoints"
+    settings, ranks, folder = job.settings, job.ranks, run.path / "checkpoints"
     newest = checkpoint.latest(folder)
-    model = trained_model(settings, job.directory, ranks, job.device, newest=newest)
-    loss = PolicyLoss(
-        model, _objective(settings), settings.rollout.temperature, autocast(settings), grpo.updates_per_batch > 1
-    )
-    reference = _reference(job) if grpo.kl_coef else None
-    updates = updater(settings, loss, ranks)
+    model, updates = _policy(job, newest)
     tokenizer = load_tokenizer(job.directory)
-    notify = _notify if ranks.first else lambda line: print(line, flush=True)
-    stacks = run.path / f"stacks-{ranks.rank:05d}.txt"
-    patience = Patience(**settings.watchdog.model_dump())
     evaluation = evaluator(job, tokenizer) if settings.evaluation.benchmark else None
     progress = Progress(**checkpoint.progress_of(newest)) if newest else Progress()
-    with ExitStack() as open_parts:
-        judges = open_parts.enter_context(_judges(job, {} if evaluation is None else evaluation.rewards))
-        watch = open_parts.enter_context(Watchdog(patience, ranks.rank, stacks, notify))
-        engine = open_parts.enter_context(_engine(job))
+    with ExitStack() as opened:
+        judges = opened.enter_context(_judges(job, {} if evaluation is None else evaluation.rewards))
+        watch = opened.enter_context(_watchdog(job, run))
+        engine = opened.enter_context(_engine(job))
         roller = Roller(engine, judges, tokenizer.decode, settings.rollout.sampling(), watch)
         supply = _supply(job, tokenizer, roller)
         if newest is not None:
@@ -85,21 +75,8 @@ def run(job: Job, run: RunDir) -> None:
             engine.load_weights(updates.weights(), progress.steps)
         if ranks.first:
             run.forget_metrics_after(progress.steps)
-        reporter = open_parts.enter_context(Reporter(job, run, watch, progress))
-        checkpoints = open_parts.enter_context(
-            checkpoint.Checkpoints(
-                folder,
-                keep=settings.keep_checkpoints,
-                companions=lambda into: save_companions(model, job.directory, into),
-                ranks=ranks,
-            )
-        )
-
-        def save(progress: Progress, loss: float) -> None:
-            kept = supply.cache.groups
-            cached = [Stored(group, [None] * len(group.rollouts), ["cached"] * len(group.rollouts)) for group in kept]
-            checkpoints.save(progress, updates.state(), loss, lambda into: write(into / CACHE, cached))
-
+        reporter = opened.enter_context(Reporter(job, run, watch, progress))
+        checkpoints = opened.enter_context(_checkpoints(job, model, folder))
         train(
             updates,
             supply,
@@ -108,16 +85,63 @@ def run(job: Job, run: RunDir) -> None:
             progress,
             ranks,
             watch,
-            reference=reference,
+            reference=_reference(job) if settings.grpo.kl_coef else None,
             report=reporter.step,
             evaluate=lambda step: {} if evaluation is None else evaluation(engine, judges, run, step),
-            save=save,
+            save=lambda progress, loss: checkpoints.save(progress, updates.state(), loss, _cache_writer(supply)),
         )
     if ranks.first:
         last = checkpoint.latest(folder)
         assert last is not None  # the loop saves after its last step
         export(last, run.path / "model", settings.export_dtype)
         click.echo(_summary(progress, run.path / "model"))
+
+
+def _policy(job: Job, newest: Path | None) -> tuple[Model, Any]:
+    """The model, and what updates it with the loss on top."""
+    from h1r_cli.commands.training import autocast, trained_model, updater
+    from h1r_cli.rl.policy import PolicyLoss
+
+    settings = job.settings
+    model = trained_model(settings, job.directory, job.ranks, job.device, newest=newest)
+    loss = PolicyLoss(
+        model,
+        _objective(settings),
+        settings.rollout.temperature,
+        autocast(settings),
+        old=settings.grpo.updates_per_batch > 1,
+    )
+    return model, updater(settings, loss, job.ranks)
+
+
+def _checkpoints(job: Job, model: Model, folder: Path) -> Checkpoints:
+    from h1r_cli.model.load import save_companions
+    from h1r_cli.train.checkpoint import Checkpoints
+
+    return Checkpoints(
+        folder,
+        keep=job.settings.keep_checkpoints,
+        companions=lambda into: save_companions(model, job.directory, into),
+        ranks=job.ranks,
+    )
+
+
+def _cache_writer(supply: Supply) -> Callable[[Path], None]:
+    """Writes the cache as it is now."""
+    from h1r_cli.rl.store import Stored, write
+
+    kept = supply.cache.groups
+    stored = [Stored(group, [None] * len(group.rollouts), ["cached"] * len(group.rollouts)) for group in kept]
+    return lambda into: write(into / CACHE, stored)
+
+
+def _watchdog(job: Job, run: RunDir) -> Watchdog:
+    from h1r_cli.rl.watchdog import Patience, Watchdog
+
+    ranks = job.ranks
+    notify = _notify if ranks.first else lambda line: print(line, flush=True)
+    patience = Patience(**job.settings.watchdog.model_dump())
+    return Watchdog(patience, ranks.rank, run.path / f"stacks-{ranks.rank:05d}.txt", notify)
 
 
 def _objective(settings: TrainRlSettings) -> Any:

@@ -24,7 +24,7 @@ from h1r_cli.rl.watchdog import Watch
 from h1r_cli.train.ranks import Ranks
 from h1r_cli.train.schedule import constant
 from h1r_cli.train.step import Update
-from h1r_cli.types import Engine
+from h1r_cli.types import Engine, Group
 
 Rows = Sequence[PolicyRowTensors]
 
@@ -94,25 +94,11 @@ def train(
             engine.sleep()
             ranks.barrier()  # an engine may span its neighbours' devices
         with watch.phase("update"):
-            sums = UpdateSums()
-            for members in _parts(batch, plan):
-                rows = [
-                    PolicyRowTensors.of(row, plan.device, ranks.shard)
-                    for row in rows_of(members, plan.weighing, plan.row_tokens, ranks)
-                ]
-                if not checked:
-                    _check_mismatch(updates.module, rows[0], plan, ranks)
-                    checked = True
-                if plan.updates_per_batch > 1:
-                    _fill(rows, "old", lambda row: updates.module(row, logprobs_only=True)[0])
-                if reference is not None:
-                    _fill(rows, "reference", reference)
-                for number, row in enumerate(rows, start=1):
-                    loss, parts, worst = updates.module(row)
-                    updates.backward(loss, last=number == len(rows))
-                    sums.add(parts, worst)
-                rate = plan.learning_rate * constant(step, plan.warmup_steps)
-                sums.updated(updates.step(rate), members)
+            if not checked and batch.generated:
+                _check_mismatch(updates.module, batch.generated[0], plan, ranks)
+                checked = True
+            rate = plan.learning_rate * constant(step, plan.warmup_steps)
+            sums = _update(updates, batch, rate, plan, ranks, reference)
         with watch.phase("weights"):
             if plan.engine_sleeps:
                 ranks.barrier()
@@ -121,7 +107,7 @@ def train(
 
         progress.count(batch, sums, supply)
         metrics = of_batch(batch, step) | sums.metrics(ranks) | {"rl/learning_rate": rate}
-        right += [metrics["rl/correct_frac"]] if "rl/correct_frac" in metrics else []
+        right += [metrics[key] for key in ("rl/correct_frac",) if key in metrics]
         last = progress.steps == plan.steps
         if plan.evaluate_every and (progress.steps % plan.evaluate_every == 0 or last):
             with watch.phase("evaluation"):
@@ -131,6 +117,27 @@ def train(
             with watch.phase("checkpoint"):
                 save(progress, -sum(right) / len(right) if right else 0.0)
             right.clear()
+
+
+def _update(
+    updates: Updates,
+    batch: Batch,
+    rate: float,
+    plan: Plan,
+    ranks: Ranks,
+    reference: Callable[[PolicyRowTensors], Tensor] | None,
+) -> UpdateSums:
+    """Move the policy: once by the loss of all rows of all ranks, or once for each part of the batch."""
+    parts = [(members, _rows(members, plan, ranks)) for members in _parts(batch, plan)]
+    _fill_in(parts, updates.module if plan.updates_per_batch > 1 else None, reference)
+    sums = UpdateSums()
+    for members, rows in parts:
+        for number, row in enumerate(rows, start=1):
+            loss, row_sums, worst = updates.module(row)
+            updates.backward(loss, last=number == len(rows))
+            sums.add(row_sums, worst)
+        sums.updated(updates.step(rate), members)
+    return sums
 
 
 def _parts(batch: Batch, plan: Plan) -> list[list[Trained]]:
@@ -144,25 +151,43 @@ def _parts(batch: Batch, plan: Plan) -> list[list[Trained]]:
     return [part for part in parts if part]
 
 
-@torch.no_grad()
-def _fill(rows: Rows, column: str, logprobs: Callable[[PolicyRowTensors], Tensor]) -> None:
-    for row in rows:
-        row.columns[COLUMNS.index(column)] = logprobs(row)
+def _rows(members: Sequence[Trained], plan: Plan, ranks: Ranks) -> Rows:
+    """This rank's rows of an update, on its device."""
+    rows = rows_of(members, plan.weighing, plan.row_tokens, ranks)
+    return [PolicyRowTensors.of(row, plan.device, ranks.shard) for row in rows]
 
 
 @torch.no_grad()
-def _check_mismatch(policy: nn.Module, row: PolicyRowTensors, plan: Plan, ranks: Ranks) -> None:
+def _fill_in(
+    parts: Sequence[tuple[object, Rows]],
+    old: nn.Module | None,
+    reference: Callable[[PolicyRowTensors], Tensor] | None,
+) -> None:
+    """The log-probabilities that a row needs besides the engine's: all of them before the policy moves."""
+    for row in [row for _, rows in parts for row in rows]:
+        if old is not None:
+            row.columns[COLUMNS.index("old")] = old(row, logprobs_only=True)[0]
+        if reference is not None:
+            row.columns[COLUMNS.index("reference")] = reference(row)
+
+
+@torch.no_grad()
+def _check_mismatch(policy: nn.Module, group: Group, plan: Plan, ranks: Ranks) -> None:
     """Refuse to train on log-probabilities that are not of the distribution that the trainer computes.
 
-    The bound is on the mean estimate of KL(behaviour || policy) over the first row of each rank.
+    The bound is on the mean estimate of KL(behaviour || policy) over a group that was just generated.
     """
-    _, sums, worst = policy(row, logprobs_only=True)
-    tokens, mismatch = ranks.total([float(sums[SUMS.index(name)]) for name in ("tokens", "mismatch")])
+    rows = _rows(trained_of(group, Weighing()), plan, ranks)
+    found = [policy(row, logprobs_only=True) for row in rows]
+    summed = sum(float(sums[SUMS.index("mismatch")]) for _, sums, _ in found)
+    counted = sum(float(sums[SUMS.index("tokens")]) for _, sums, _ in found)
+    tokens, mismatch = ranks.total([counted, summed])
+    worst = max(ranks.gather_values(max(float(worst.exp()) for _, _, worst in found)))
     if mismatch > plan.largest_mismatch * tokens:
         raise H1RError(
             f"the engine samples from another distribution than the trainer computes: KL {mismatch / tokens:.2g} "
             f"nats a token",
-            known=f"over {tokens:.0f} tokens; worst ratio on rank {ranks.rank} {float(worst.exp()):.3g}; bound "
+            known=f"over the {tokens:.0f} tokens of a group; the worst ratio is {worst:.3g}; the bound is "
             f"grpo.largest_mismatch = {plan.largest_mismatch:g}",
             fix="give engine and trainer the same weights, dtype and kernels, or raise the bound",
         )

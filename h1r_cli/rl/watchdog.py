@@ -54,8 +54,16 @@ class Patience:
 class Watchdog(Watch):
     """Watches the main thread of one rank. Use it in a `with`."""
 
-    def __init__(self, patience: Patience, rank: int, stacks: Path, notify: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        patience: Patience,
+        rank: int,
+        stacks: Path,
+        notify: Callable[[str], object],
+        grace_s: float = GRACE_S,
+    ) -> None:
         self.patience, self.rank, self.stacks, self.notify = patience, rank, stacks, notify
+        self._grace_s = grace_s
         self.seconds: dict[str, float] = {}  # of each phase, since they were last taken
         self._longest: dict[str, float] = {}  # silence of each phase, of turns that came to an end
         self._phase: str | None = None
@@ -139,7 +147,7 @@ class Watchdog(Watch):
             self._signalled = True
             self._why = self._words(phase, silent)
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
-            if not self._done.wait(GRACE_S) and self._phase == phase:
+            if not self._done.wait(self._grace_s) and self._phase == phase:
                 print(f"error: {self._error()}", file=sys.stderr, flush=True)
                 os._exit(EXIT_STATUS)
 

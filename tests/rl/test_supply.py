@@ -1,0 +1,161 @@
+"""The groups of each step, from real rollouts of h1r-nano: who is trained, cached, dropped, and booked where."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from h1r_cli.errors import EngineError, H1RError
+from h1r_cli.rl.curriculum import Curriculum, Stage
+from h1r_cli.rl.rollout import Roller
+from h1r_cli.rl.rows import Weighing
+from h1r_plugins.data.arith import arith
+
+
+def booked(batches):
+    """Tokens by book as the stored groups say, a later word on a group in the place of an earlier."""
+    last = {}
+    for batch in batches:
+        for stored in batch.stored:
+            for rollout, book in zip(stored.group.rollouts, stored.booked, strict=True):
+                last[id(rollout)] = (book, len(rollout.token_ids))
+    sums = Counter()
+    for book, tokens in last.values():
+        sums[book] += tokens
+    return sums
+
+
+def test_every_step_is_full_of_groups_that_teach_and_every_token_is_in_one_book(nano_supply):
+    supply = nano_supply()
+    batches = [supply.batch(step, version=step) for step in range(4)]
+    for batch in batches:
+        assert len(batch.groups) == 3
+        assert all(0 < group.correct < 4 for group in batch.groups)
+    told = booked(batches)
+    generated = sum(group.tokens for batch in batches for group in batch.generated)
+    metrics = supply.ledger.metrics()
+    assert metrics["ledger/generated_tokens"] == generated == sum(told.values())
+    for book, tokens in told.items():
+        assert metrics[f"ledger/{book.replace('-', '_')}_frac"] == pytest.approx(tokens / generated), book
+    assert told["cached"] == sum(group.tokens for group in supply.cache.groups)
+    assert {"trained", "all-right", "all-wrong"} <= told.keys()
+
+
+def test_what_was_cached_comes_first_and_no_problem_is_rolled_out_twice(nano_supply):
+    supply = nano_supply(generation_groups=12)
+    first = supply.batch(0, version=0)
+    kept = supply.cache.groups
+    assert kept
+    second = supply.batch(1, version=1)
+    assert second.groups[: len(kept)] == list(kept[:3])
+    assert second.from_cache == min(3, len(kept))
+    assert all(group.version == 0 for group in second.groups[: second.from_cache])
+    places = [group.place for batch in (first, second) for group in batch.generated]
+    assert places == list(range(len(places)))
+
+
+def test_without_a_cache_the_surplus_is_thrown_away(nano_supply):
+    supply = nano_supply(cache=0, generation_groups=12)
+    batches = [supply.batch(step, version=step) for step in range(2)]
+    assert booked(batches)["surplus"] > 0
+    assert booked(batches)["cached"] == 0
+    assert [batch.from_cache for batch in batches] == [0, 0]
+
+
+@pytest.mark.parametrize("how", [{"cache_refresh_steps": 1}, {"cache_age_steps": 1}])
+def test_an_old_cache_is_emptied(nano_supply, how):
+    supply = nano_supply(generation_groups=12, **how)
+    supply.batch(0, version=0)
+    assert len(supply.cache)
+    later = supply.batch(2, version=2)
+    assert later.from_cache == 0
+    assert supply.ledger.metrics()["ledger/expired_frac"] > 0
+
+
+def test_what_is_supplied_follows_from_the_seed_and_comes_back_after_a_stop(nano_supply):
+    def told(batches):
+        return [[(group.place, group.correct, group.tokens) for group in batch.groups] for batch in batches]
+
+    through = nano_supply()
+    whole = told(through.batch(step, version=step) for step in range(3))
+    first = nano_supply()
+    begin = told([first.batch(0, version=0)])
+    second = nano_supply()
+    second.restore(first.state(), first.cache.groups)
+    assert begin + told(second.batch(step, version=step) for step in (1, 2)) == whole
+    assert second.ledger.state() == through.ledger.state()
+    other = nano_supply(seed=2)
+    assert told([other.batch(0, version=0)]) != whole[:1]
+
+
+def test_rejecting_leaves_a_smaller_batch_and_duplicating_fills_it_with_copies(nano_supply):
+    rejected = nano_supply(batch_groups=8, filling="reject").batch(0, version=0)
+    assert 0 < len(rejected.groups) < 8
+    assert rejected.generations == 1
+    duplicated = nano_supply(batch_groups=8, filling="duplicate")
+    batch = duplicated.batch(0, version=0)
+    assert len(batch.groups) == 8
+    assert [group.place for group in batch.groups[: len(rejected.groups)]] == [g.place for g in rejected.groups]
+    assert len({group.place for group in batch.groups}) == len(rejected.groups)
+
+
+def test_problems_without_a_signal_stop_the_run_and_say_what_they_were_like(nano_supply):
+    hopeless = [replace(problem, answer="-1") for problem in arith(split="rl", size=20)()]
+    supply = nano_supply(stages=[Stage(hopeless)], most_generations=2)
+    with pytest.raises(H1RError, match="2 generations gave 0 of 3 groups that teach") as error:
+        supply.batch(0, version=0)
+    assert "groups of 4: 8 with 0 right" in error.value.known
+
+
+def test_a_long_response_that_is_masked_is_booked_as_truncated(nano_supply):
+    short = Roller(nano_supply.engine, nano_supply.judges, nano_supply.tokenizer.decode,
+                   replace(nano_supply.sampling, max_tokens=45))  # fmt: skip
+    weighing = Weighing(overlong="mask", max_tokens=45)
+    supply = nano_supply(roller=short, weighing=weighing, group_size=8)
+    batches = [supply.batch(step, version=0) for step in range(3)]
+    cut = sum(
+        len(rollout.token_ids)
+        for batch in batches for group in batch.groups for rollout in group.rollouts if rollout.end == "length"
+    )  # fmt: skip
+    assert booked(batches)["truncated"] == cut > 0
+
+
+class Dropping:
+    """An engine that aborts a request by itself, the first `times` that it is submitted."""
+
+    def __init__(self, engine, name, times):
+        self.engine, self.name, self.times = engine, name, times
+
+    def __getattr__(self, name):
+        return getattr(self.engine, name)
+
+    def submit(self, request):
+        self.engine.submit(request)
+        if request.id == self.name and self.times:
+            self.times -= 1
+            self.engine.abort(request.id)
+
+
+def test_a_lost_rollout_is_made_again_and_its_tokens_are_booked(nano_supply):
+    def rolling(times):
+        dropping = Dropping(nano_supply.engine, "1/2", times)
+        return Roller(dropping, nano_supply.judges, nano_supply.tokenizer.decode, nano_supply.sampling)
+
+    whole = nano_supply().batch(0, version=0)
+    again = nano_supply(roller=rolling(1)).batch(0, version=0)
+    assert [group.correct for group in again.generated] == [group.correct for group in whole.generated]
+    with pytest.raises(EngineError, match=r"dropped the rollout of problem .* twice \(request 1/2\)"):
+        nano_supply(roller=rolling(2)).batch(0, version=0)
+    list(nano_supply.engine.events())  # what was still in flight
+
+
+def test_stages_follow_each_other_and_the_last_goes_on():
+    easy, hard = (list(arith(split="rl", size=5, steps_min=n, steps_max=n)()) for n in (4, 6))
+    stages = Curriculum([Stage(easy, 2), Stage(hard, 1)], seed=0)
+    assert [stages.stage_at(step) for step in range(5)] == [0, 0, 1, 1, 1]
+    passes = [problem.id for _, problem in stages.problems(1, 0, 10)]
+    assert sorted(passes[:5]) == sorted(passes[5:]) == sorted(problem.id for problem in hard)
+    assert passes[:5] != passes[5:]
+    assert [problem.id for _, problem in stages.problems(1, 3, 4)] == passes[3:7]
