@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,18 @@ if TYPE_CHECKING:
 @click.command("train-rl")
 @click.option("--dry-run", is_flag=True, help="Print the problems, the steps and how ranks start; start nothing.")
 @click.option("--submit", is_flag=True, help="Hand the Slurm script in, where launch.launcher is slurm.")
+@click.option("--backend", type=click.Choice(["h1r", "verl"]), default="h1r", show_default=True, help="What trains.")
+@click.option(
+    "--verl-python",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The interpreter of verl's environment, in which h1r is installed too.",
+)
 @options.run_directory
 @options.layered
 @click.pass_obj
-def command(registry: Registry, /, dry_run: bool, submit: bool, **given: Any) -> int | None:
+def command(
+    registry: Registry, /, dry_run: bool, submit: bool, backend: str, verl_python: Path | None, **given: Any
+) -> int | None:
     """Train a model by GRPO on the problems of its [[problems]] tables, whose answers a verifier checks.
 
     The defaults are the published recipe of Falcon-H1R; the problems are yours. Each table names a data source:
@@ -47,6 +56,8 @@ def command(registry: Registry, /, dry_run: bool, submit: bool, **given: Any) ->
     _need_problems(options.resolve(registry, TrainRlSettings, given, {}, model_file=False).settings)
     resolved = options.resolve(registry, TrainRlSettings, given, {})
     settings = resolved.settings
+    if backend == "verl" or verl_python is not None:
+        return _by_verl(registry, resolved, backend, verl_python, dry_run, submit, given)
     check_parallel(settings)
     path = given["out"] or rundir.default_path("train-rl")
     several = world_of(settings) > 1 or settings.launch.launcher == "slurm"
@@ -60,6 +71,30 @@ def command(registry: Registry, /, dry_run: bool, submit: bool, **given: Any) ->
     with joined(settings) as (ranks, device):
         _train(registry, resolved, path, given["resume"], ranks, device)
     return None
+
+
+def _by_verl(
+    registry: Registry,
+    resolved: Resolved[TrainRlSettings],
+    backend: str,
+    python: Path | None,
+    dry_run: bool,
+    submit: bool,
+    given: Mapping[str, Any],
+) -> int:
+    from h1r_cli import rundir
+    from h1r_cli.commands.train_rl_verl import run_verl
+
+    if backend != "verl" or python is None:
+        raise ConfigError(
+            f"--backend {backend} with{'out' if python is None else ''} --verl-python",
+            known="verl runs in an environment of its own",
+            fix="give --backend verl and --verl-python PATH together",
+        )
+    if submit:
+        raise ConfigError("--submit with --backend verl, whose ranks are Ray's", fix="leave --submit out")
+    path = given["out"] or rundir.default_path("train-rl")
+    return run_verl(registry, resolved, path, python, dry_run, resume=given["resume"])
 
 
 def _dry_run(registry: Registry, resolved: Resolved[TrainRlSettings], launch: Launch | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from h1r_cli.errors import DataError, listing
@@ -12,7 +12,7 @@ from h1r_cli.registry import Registry
 
 if TYPE_CHECKING:
     from h1r_cli.rl.curriculum import Curriculum
-    from h1r_cli.settings import TrainRlSettings
+    from h1r_cli.settings import Part, TrainRlSettings
     from h1r_cli.settings.rl import Problems, Stage
     from h1r_cli.types import Problem
 
@@ -114,3 +114,30 @@ def questions(registry: Registry, text: str) -> Iterator[tuple[str, Problem]]:
         for turn in record.messages:
             if turn.role == "user":
                 yield text, Problem(record.id, turn.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The problems of one file, and the verifier of what is answered."""
+
+    problems: Sequence[Problem]
+    reward: Part
+
+
+def tested(registry: Registry, settings: TrainRlSettings) -> Asked:
+    """The benchmark, or the data source, that is tested on."""
+    from h1r_cli.build import parse_part
+    from h1r_cli.commands.parts import source_problems
+    from h1r_cli.evals.loop import asked_by, with_reference
+    from h1r_cli.settings import Part
+
+    name, options = parse_part(settings.evaluation.benchmark or "")
+    reward = settings.reward
+    if not options and name in registry.names("h1r_benchmarks"):
+        benchmark = registry.find("h1r_benchmarks", name)
+        source = source_problems(registry, benchmark.source, dict(benchmark.source_options))
+        problems = [asked_by(benchmark, problem) for problem in source]
+        reward = Part(name=benchmark.reward, **benchmark.reward_options)
+    else:
+        problems = source_problems(registry, name, options)
+    return Asked(with_reference(name, problems[: settings.evaluation.limit]), reward)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from h1r_cli.commands.train_rl_run import Job
@@ -118,20 +118,9 @@ class Evaluator:
 
 def evaluator(job: Job, tokenizer: Tokenizer) -> Evaluator:
     """For the benchmark, or the data source, that the settings name."""
-    from h1r_cli.build import parse_part
-    from h1r_cli.commands.parts import source_problems, verifiers
-    from h1r_cli.evals.loop import asked_by, with_reference
-    from h1r_cli.settings import Part
+    from h1r_cli.commands.parts import verifiers
+    from h1r_cli.commands.train_rl_data import tested
 
-    registry, settings = job.registry, job.settings
-    name, source_options = parse_part(settings.evaluation.benchmark or "")
-    reward = settings.reward
-    if not source_options and name in registry.names("h1r_benchmarks"):
-        benchmark: Any = registry.find("h1r_benchmarks", name)
-        found = source_problems(registry, benchmark.source, dict(benchmark.source_options))
-        problems = [asked_by(benchmark, problem) for problem in found]
-        reward = Part(name=benchmark.reward, **benchmark.reward_options)
-    else:
-        problems = source_problems(registry, name, source_options)
-    judged = list(with_reference(name, problems[: settings.evaluation.limit]))
-    return Evaluator(job, tokenizer, judged, reward, verifiers(registry, {TESTED: reward})[TESTED])
+    asked = tested(job.registry, job.settings)
+    verifier = verifiers(job.registry, {TESTED: asked.reward})[TESTED]
+    return Evaluator(job, tokenizer, asked.problems, asked.reward, verifier)

@@ -88,7 +88,9 @@ def run(job: Job, run: RunDir) -> None:
             reference=_reference(job) if settings.grpo.kl_coef else None,
             report=reporter.step,
             evaluate=lambda step: {} if evaluation is None else evaluation(engine, judges, run, step),
-            save=lambda progress, loss: checkpoints.save(progress, updates.state(), loss, _cache_writer(supply)),
+            save=lambda progress: checkpoints.save(
+                progress, updates.state(), -progress.right_frac, _cache_writer(supply)
+            ),
         )
     if ranks.first:
         last = checkpoint.latest(folder)

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 @options.run_directory
 @click.pass_obj
 def command(registry: Registry, /, recorded: Path, out: Path | None, resume: bool, **given: Any) -> None:
-    """Judge the completions in RECORDED again: a JSONL file of {id, text, sample?, answer?}.
+    """Judge the completions in RECORDED again: a JSONL file of {id, text, sample?, answer?}, or the rollouts of a run
+    of train-rl, such as RUN/rollouts/step_000100.parquet.
 
     With --against, also say where the two differ. Exit status 0: all are judged, and alike; 1: there is a difference,
     or a completion that got no verdict; 2: an error.
@@ -40,6 +41,7 @@ def command(registry: Registry, /, recorded: Path, out: Path | None, resume: boo
     from h1r_cli.generation import read_rows
     from h1r_cli.rewards.process import Job
     from h1r_cli.rewards.rescore import Rescored, differences, lines, report, rescore
+    from h1r_cli.rl.store import read_completions
     from h1r_cli.rundir import default_path, digest, open_run, write_atomically
     from h1r_cli.settings import Part, VerifySettings
 
@@ -48,7 +50,8 @@ def command(registry: Registry, /, recorded: Path, out: Path | None, resume: boo
         registry, VerifySettings, given, {"reward": options.part(given["reward"]), **flags}, model_file=False
     )
     settings, against = resolved.settings, resolved.settings.against
-    rows = _by_key(read_rows(recorded), recorded)
+    read = read_completions if recorded.suffix == ".parquet" else read_rows
+    rows = _by_key(read(recorded), recorded)
     problems = _problems(registry, given["data"], rows)
     parts = {"reward": settings.reward}
     others = _others(Path(against), rows) if against is not None and against.endswith(".jsonl") else None

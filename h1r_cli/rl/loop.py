@@ -26,6 +26,7 @@ from h1r_cli.train.schedule import constant
 from h1r_cli.train.step import Update
 from h1r_cli.types import Engine, Group
 
+CHECKED_GROUPS = 4  # before the first update
 Rows = Sequence[PolicyRowTensors]
 
 
@@ -68,7 +69,7 @@ def train(
     reference: Callable[[PolicyRowTensors], Tensor] | None,
     report: Callable[[int, Mapping[str, float], Batch], None],
     evaluate: Callable[[int], Mapping[str, float]],
-    save: Callable[[Progress, float], None],
+    save: Callable[[Progress], None],
 ) -> None:
     """Train until `plan.steps`, going on from `progress`, which is kept up to date; the same on every rank.
 
@@ -77,14 +78,12 @@ def train(
         reference: log pi_ref at a row's trained places, where the loss has a KL term.
         report: told after each step, with metrics as `rl/name_unit`.
         evaluate: gives metrics of its own, every `plan.evaluate_every` steps, before the first and after the last.
-        save: told minus the share of right rollouts of the steps before it, every `plan.checkpoint_every` steps and
-            after the last.
+        save: told every `plan.checkpoint_every` steps, and after the last.
 
     Raises:
         H1RError: before the first update, where the engine's log-probabilities are not the trainer's.
     """
     checked = False
-    right: list[float] = []  # share of right rollouts, of the steps since the last checkpoint
     if plan.evaluate_every and not progress.steps:
         report(0, evaluate(0), Batch())
     while (step := progress.steps) < plan.steps:
@@ -95,7 +94,7 @@ def train(
             ranks.barrier()  # an engine may span its neighbours' devices
         with watch.phase("update"):
             if not checked and batch.generated:
-                _check_mismatch(updates.module, batch.generated[0], plan, ranks)
+                _check_mismatch(updates.module, batch.generated[:CHECKED_GROUPS], plan, ranks)
                 checked = True
             rate = plan.learning_rate * constant(step, plan.warmup_steps)
             sums = _update(updates, batch, rate, plan, ranks, reference)
@@ -107,16 +106,15 @@ def train(
 
         progress.count(batch, sums, supply)
         metrics = of_batch(batch, step) | sums.metrics(ranks) | {"rl/learning_rate": rate}
-        right += [metrics[key] for key in ("rl/correct_frac",) if key in metrics]
-        last = progress.steps == plan.steps
-        if plan.evaluate_every and (progress.steps % plan.evaluate_every == 0 or last):
+        done = progress.steps
+        last = done == plan.steps
+        if plan.evaluate_every and (done % plan.evaluate_every == 0 or last):
             with watch.phase("evaluation"):
-                metrics |= evaluate(progress.steps)
-        report(progress.steps, metrics | progress.metrics() | supply.ledger.metrics(), batch)
-        if progress.steps % plan.checkpoint_every == 0 or last:
+                metrics |= evaluate(done)
+        report(done, metrics | progress.metrics() | supply.ledger.metrics(), batch)
+        if done % plan.checkpoint_every == 0 or last:
             with watch.phase("checkpoint"):
-                save(progress, -sum(right) / len(right) if right else 0.0)
-            right.clear()
+                save(progress)
 
 
 def _update(
@@ -172,12 +170,12 @@ def _fill_in(
 
 
 @torch.no_grad()
-def _check_mismatch(policy: nn.Module, group: Group, plan: Plan, ranks: Ranks) -> None:
+def _check_mismatch(policy: nn.Module, groups: Sequence[Group], plan: Plan, ranks: Ranks) -> None:
     """Refuse to train on log-probabilities that are not of the distribution that the trainer computes.
 
-    The bound is on the mean estimate of KL(behaviour || policy) over a group that was just generated.
+    The bound is on the mean estimate of KL(behaviour || policy) over groups that were just generated.
     """
-    rows = _rows(trained_of(group, Weighing()), plan, ranks)
+    rows = _rows([one for group in groups for one in trained_of(group, Weighing())], plan, ranks)
     found = [policy(row, logprobs_only=True) for row in rows]
     summed = sum(float(sums[SUMS.index("mismatch")]) for _, sums, _ in found)
     counted = sum(float(sums[SUMS.index("tokens")]) for _, sums, _ in found)
@@ -187,7 +185,7 @@ def _check_mismatch(policy: nn.Module, group: Group, plan: Plan, ranks: Ranks) -
         raise H1RError(
             f"the engine samples from another distribution than the trainer computes: KL {mismatch / tokens:.2g} "
             f"nats a token",
-            known=f"over the {tokens:.0f} tokens of a group; the worst ratio is {worst:.3g}; the bound is "
+            known=f"over {tokens:.0f} tokens that it just made; the worst ratio is {worst:.3g}; the bound is "
             f"grpo.largest_mismatch = {plan.largest_mismatch:g}",
             fix="give engine and trainer the same weights, dtype and kernels, or raise the bound",
         )

@@ -118,7 +118,7 @@ def _importance(
 
 def _k3(log_ratio: Tensor) -> Tensor:
     """An unbiased estimate of KL(p || q) from samples of p, never negative: q / p - log(q / p) - 1 (PAPER, D_KL)."""
-    return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() - log_ratio - 1
+    return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).expm1() - log_ratio
 
 
 def token_logprobs(

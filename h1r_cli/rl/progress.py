@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from h1r_cli.rl.metrics import UpdateSums
     from h1r_cli.rl.supply import Batch, Supply
 
+RIGHT_WEIGHT = 0.1  # of the newest step
+
 
 @dataclass(slots=True)
 class Progress:
@@ -22,6 +24,7 @@ class Progress:
     generated_tokens: int = 0
     trained_tokens: int = 0  # of responses, each time they are trained on
     cached_groups: int = 0  # that were trained on
+    right_frac: float = 0.0  # running share of right rollouts, of those generated
     supply: dict[str, Any] = field(default_factory=dict)
 
     def count(self, batch: Batch, sums: UpdateSums, supply: Supply) -> None:
@@ -35,6 +38,10 @@ class Progress:
         self.trained_tokens += sums.trained_tokens
         self.cached_groups += batch.from_cache
         self.supply = supply.state()
+        if batch.generated:
+            rollouts = sum(len(group.rollouts) for group in batch.generated)
+            share = sum(group.correct for group in batch.generated) / rollouts
+            self.right_frac += (RIGHT_WEIGHT if self.steps > 1 else 1.0) * (share - self.right_frac)
 
     def metrics(self) -> dict[str, float]:
         """The counts as metrics."""

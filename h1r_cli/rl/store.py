@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -20,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from h1r_cli.errors import DataError
 from h1r_cli.rl.ledger import Book
 from h1r_cli.types import Group, Message, Problem, Rollout, Verdict
 
@@ -72,6 +74,43 @@ def read_groups(path: Path) -> list[Group]:
     """The groups in a file, in its order."""
     rows = pq.read_table(path).to_pylist()
     return [_group(list(members)) for _, members in groupby(rows, key=lambda row: row["group"])]
+
+
+def read_completions(path: Path) -> list[dict[str, Any]]:
+    """The rollouts as rows of completions (see `h1r_cli.generation`), each with its problem.
+
+    `sample` counts the rollouts of a problem in the file, in which a problem may have several groups.
+
+    Raises:
+        DataError: it is no file of rollouts.
+    """
+    columns = ["id", "problem", "text", "token_ids", "end", "booked"]
+    try:
+        rows = pq.read_table(path, columns=columns).to_pylist()
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise DataError(
+            f"{path} is no file of rollouts ({error})", fix="name a file of a run's rollouts/, or a JSONL file"
+        ) from error
+    counts: Counter[str] = Counter()
+    found = []
+    for row in rows:
+        problem = json.loads(row["problem"])
+        asked = "prompt" if isinstance(problem["prompt"], str) else "messages"
+        found.append(
+            {
+                "id": row["id"],
+                "sample": counts[row["id"]],
+                "text": row["text"],
+                "tokens": len(row["token_ids"]),
+                "end": row["end"],
+                "answer": problem["answer"],
+                "domain": problem["domain"],
+                "booked": row["booked"],
+                asked: problem["prompt"],
+            }
+        )
+        counts[row["id"]] += 1
+    return found
 
 
 def _rows(stored: Stored) -> Iterable[dict[str, Any]]:

@@ -1,0 +1,154 @@
+"""`h1r train-rl`, as a user runs it: what it writes, what it refuses, kills at any moment, and several ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+
+SMALL = (
+    "steps=4", "global_batch=2", "group_size=4", "supply.cache_groups=2", "checkpoint_every=1", "evaluation.limit=4",
+    "evaluation.samples=2", "evaluation.every=2", "launch.threads=1", "scoring.workers=1", "warmup_steps=2",
+)  # fmt: skip
+
+
+@pytest.fixture
+def train(tmp_path):
+    """The command on h1r-nano with a few problems; `start` leaves it running."""
+
+    def words(out, *sets, flags=()):
+        given = [word for text in (*SMALL, *sets) for word in ("--set", text)]
+        base = [sys.executable, "-m", "h1r_cli", "train-rl", "--config", "nano-rl", "--out", str(tmp_path / out)]
+        return [*base, *given, *flags]
+
+    def run(out, *sets, flags=(), status=0):
+        done = subprocess.run(words(out, *sets, flags=flags), capture_output=True, text=True, timeout=240)
+        assert done.returncode == status, done.stderr
+        return done
+
+    run.start = lambda out, *sets, flags=(): subprocess.Popen(
+        words(out, *sets, flags=flags), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    return run
+
+
+def metrics(run):
+    return {row["step"]: row for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())}
+
+
+def timeless(row):
+    return {key: value for key, value in row.items() if not key.endswith(("_s", "_gib"))}
+
+
+def weights(run):
+    return load_file(run / "checkpoints" / "step-000004" / "shard-00000-of-00001.safetensors")
+
+
+def test_a_run_writes_metrics_rollouts_checkpoints_and_a_model(train, tmp_path):
+    done = train("run")
+    run = tmp_path / "run"
+    assert "trained 4 steps" in done.stdout
+    told = metrics(run)
+    assert list(told) == [0, 1, 2, 3, 4]
+    assert [step for step, row in told.items() if "evaluation/pass_at_1_low_frac" in row] == [0, 2, 4]
+    last = told[4]
+    assert sum(value for key, value in last.items() if key.startswith("ledger/") and key.endswith("_frac")) == (
+        pytest.approx(1.0)
+    )
+    assert last["rl/mismatch_nats"] < 0.05
+    assert {"rl/rollout_s", "rl/update_s", "rl/weights_s", "rl/entropy_nats", "rl/length_p95_tokens"} <= last.keys()
+    rows = pq.read_table(run / "rollouts" / "step_000002.parquet").to_pylist()
+    trained = [row for row in rows if row["booked"] == "trained"]
+    assert len(trained) == 8
+    assert all((row["advantage"] > 0) == row["correct"] for row in trained)
+    assert (run / "model" / "model.safetensors").exists()
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["status"] == "finished"
+    again = subprocess.run(
+        [sys.executable, "-m", "h1r_cli", "verify", str(run / "rollouts" / "step_000002.parquet"), "--reward", "math",
+         "--out", str(tmp_path / "verified")],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    verdicts = [json.loads(line) for line in (tmp_path / "verified" / "verdicts.jsonl").read_text().splitlines()]
+    assert sum(verdict["correct"] for verdict in verdicts) == sum(row["correct"] for row in rows)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_weights(train, tmp_path):
+    train("whole")
+    lucky = random.Random(0)
+    for attempt in range(20):
+        process = train.start("killed", flags=("--resume",) if attempt else ())
+        try:
+            process.wait(timeout=4 + 4 * lucky.random())
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            if not (tmp_path / "killed" / "config.toml").exists():  # before it had begun
+                subprocess.run(["rm", "-rf", str(tmp_path / "killed")], check=True)
+                break
+    left = train.start("killed", flags=("--resume",) if (tmp_path / "killed" / "config.toml").exists() else ())
+    assert left.wait(timeout=240) == 0, left.stderr.read()
+    whole, killed = metrics(tmp_path / "whole"), metrics(tmp_path / "killed")
+    assert {step: timeless(row) for step, row in killed.items()} == {s: timeless(row) for s, row in whole.items()}
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_a_truncated_distribution_is_refused(train):
+    done = train("run", "rollout.top_p=0.95", status=2)
+    assert "rollout.top_p is 0.95" in done.stderr
+    assert "set top_p = 1 and top_k = 0" in done.stderr
+
+
+def test_an_engine_that_samples_otherwise_than_the_trainer_computes_is_refused_with_the_figure(train):
+    done = train("run", "grpo.largest_mismatch=1e-12", 'engine.dtype="bfloat16"', status=2)
+    assert "the engine samples from another distribution than the trainer computes: KL" in done.stderr
+    assert "grpo.largest_mismatch = 1e-12" in done.stderr
+
+
+def test_problems_that_are_tested_on_are_refused_and_an_override_is_recorded(train, tmp_path):
+    against = 'disjoint.against=["arith:split=rl,size=2000"]'
+    done = train("run", against, status=2)
+    assert "2000 of 2000 problems are in arith:split=rl,size=2000" in done.stderr
+    train("run", against, "disjoint.allow=true", "steps=1", "evaluation.every=9")
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["overlap_allowed"] is True
+
+
+def test_without_problems_it_says_so(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "h1r_cli", "train-rl", "--out", str(tmp_path / "run")], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "train-rl has no [[problems]] table" in done.stderr
+
+
+def test_a_dry_run_prints_the_arithmetic_and_writes_nothing(train, tmp_path):
+    done = train("run", flags=("--dry-run",))
+    assert "stage 1: 2,000 problems, 4 steps of 2 groups" in done.stdout
+    assert "a step: 2 groups x 4 = 8 rollouts of up to 128 tokens" in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+def test_two_ranks_train_as_one_process_does(train, tmp_path, stage):
+    train("one", "steps=3", "evaluation.every=3")
+    train("two", "steps=3", "evaluation.every=3", "hardware.devices_per_node=2", f"parallel.zero_stage={stage}")
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    for step in (1, 2, 3):
+        for key in ("rl/correct_frac", "rl/generated_tokens", "rl/trained_tokens", "ledger/trained_frac"):
+            assert two[step][key] == one[step][key], (step, key)
+        for key in ("rl/nll_loss_nats", "rl/grad_norm", "rl/entropy_nats"):
+            assert two[step][key] == pytest.approx(one[step][key], rel=1e-3), (step, key)
+    assert two[3]["evaluation/pass_at_1_frac"] == one[3]["evaluation/pass_at_1_frac"]
+    assert os.path.exists(tmp_path / "two" / "model" / "model.safetensors")
