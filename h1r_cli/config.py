@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -93,6 +93,8 @@ def resolve(settings_type: type[S], layers: Iterable[Layer]) -> Resolved[S]:
     """
     parts = {key: info.default for key, info in settings_type.model_fields.items()}
     merged: dict[str, Any] = {key: part.model_dump() for key, part in parts.items() if isinstance(part, Part)}
+    # a table that is set in part keeps the rest of the command's own default, not of its type's
+    merged |= {key: asdict(part) for key, part in parts.items() if is_dataclass(part) and not isinstance(part, type)}
     history: dict[str, list[tuple[str, Any]]] = {}
     for layer in layers:
         _merge(merged, layer.values, layer.origin, history)

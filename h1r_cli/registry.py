@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implement it
     "h1r_commands": (
         "h1r_cli.commands.train_sft",
+        "h1r_cli.commands.curate",
         "h1r_cli.commands.train_rl",
         "h1r_cli.commands.export",
         "h1r_cli.commands.selftest",

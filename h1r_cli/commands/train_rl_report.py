@@ -34,7 +34,11 @@ class Reporter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        from h1r_cli.report.rl import write_page
+
         self.bar.close()
+        if self.job.ranks.first and (self.run.path / "metrics.jsonl").exists():
+            write_page(self.run.path)
 
     def step(self, step: int, metrics: Mapping[str, float], batch: Batch) -> None:
         """Told after each step, and of step 0 what it begins with."""

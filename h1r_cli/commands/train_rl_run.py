@@ -167,6 +167,7 @@ def _plan(job: Job) -> Plan:
         steps=settings.steps,
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup_steps,
+        falling=settings.learning_rate_schedule == "linear",
         updates_per_batch=grpo.updates_per_batch,
         row_tokens=settings.parallel.micro_batch_tokens,
         weighing=weighing,

@@ -22,7 +22,7 @@ from h1r_cli.rl.rows import COLUMNS, PolicyRowTensors, Trained, Weighing, rows_o
 from h1r_cli.rl.supply import Batch, Supply
 from h1r_cli.rl.watchdog import Watch
 from h1r_cli.train.ranks import Ranks
-from h1r_cli.train.schedule import constant
+from h1r_cli.train.schedule import after_warmup
 from h1r_cli.train.step import Update
 from h1r_cli.types import Engine, Group
 
@@ -47,6 +47,7 @@ class Plan:
     steps: int
     learning_rate: float
     warmup_steps: int
+    falling: bool  # the learning rate, after the warm-up
     updates_per_batch: int
     row_tokens: int
     weighing: Weighing
@@ -96,7 +97,7 @@ def train(
             if not checked and batch.generated:
                 _check_mismatch(updates.module, batch.generated[:CHECKED_GROUPS], plan, ranks)
                 checked = True
-            rate = plan.learning_rate * constant(step, plan.warmup_steps)
+            rate = plan.learning_rate * after_warmup(step, plan.steps, plan.warmup_steps, falling=plan.falling)
             sums = _update(updates, batch, rate, plan, ranks, reference)
         with watch.phase("weights"):
             if plan.engine_sleeps:

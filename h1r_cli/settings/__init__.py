@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from h1r_cli.settings.base import Hardware, Kernels, Launch, Parallel, Part, RunSettings, Table
-from h1r_cli.settings.rl import TrainRlSettings
+from h1r_cli.settings.rl import CurateSettings, TrainRlSettings
 from h1r_cli.settings.sampled import (
     DeepConf,
     DeepConfSettings,
@@ -27,6 +27,7 @@ class SelftestSettings(RunSettings):
 
 
 COMMANDS: dict[str, type[RunSettings]] = {
+    "curate": CurateSettings,
     "deepconf": DeepConfSettings,
     "eval": EvalSettings,
     "generate": GenerateSettings,
@@ -39,6 +40,7 @@ COMMANDS: dict[str, type[RunSettings]] = {
 __all__ = [
     "COMMANDS",
     "Contamination",
+    "CurateSettings",
     "DeepConf",
     "DeepConfSettings",
     "Difficulty",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from h1r_cli.settings.base import Part, Table
-from h1r_cli.settings.sampled import Scoring
+from h1r_cli.settings.sampled import SampledSettings, Scoring
 from h1r_cli.settings.sft import TrainSettings
 from h1r_cli.types import Sampling
 
@@ -128,6 +128,24 @@ class Disjoint(Table):
     allow: bool = Field(False, description="train all the same; it is recorded in data_report.json")
 
 
+class CurateSettings(SampledSettings):
+    """PAPER section 3, data curation, unless said otherwise: see rl/curation.py."""
+
+    samples: int = Field(8, ge=2, description="n, rollouts of each problem (PAPER: 8)")
+    sampling: Sampling = Field(
+        Sampling(max_tokens=32_768), description="PAPER: temperature 0.6, top-p 0.95, up to 32K tokens"
+    )
+    reward: Part = Field(Part(name="math"), description="verifier of the rollouts")
+    scoring: Scoring = Scoring()
+    disjoint: Disjoint = Disjoint()
+    truncated_kept_frac: float = Field(
+        0.1, ge=0.0, le=1.0, description="share kept of the problems that are too long for the model (our choice)"
+    )
+    check_answers: bool = Field(
+        True, description="drop problems whose answer, in a box, the verifier does not accept; code has none"
+    )
+
+
 class TrainRlSettings(TrainSettings):
     """PAPER section 3 and table 2, unless said otherwise."""
 
@@ -144,7 +162,10 @@ class TrainRlSettings(TrainSettings):
     global_batch: int = Field(128, ge=1, description="groups of a step (PAPER table 2: 128, read as prompts)")
     steps: int = Field(100, ge=1, description="optimiser steps (PAPER gives no number: our choice)")
     learning_rate: float = Field(2e-6, gt=0.0, description="of AdamW (PAPER table 2)")
-    warmup_steps: int = Field(10, ge=0, description="of the learning rate, level after that (PAPER table 2)")
+    warmup_steps: int = Field(10, ge=0, description="of the learning rate (PAPER table 2)")
+    learning_rate_schedule: Literal["constant", "linear"] = Field(
+        "constant", description="after the warm-up: level, or down to 0 (PAPER does not say: our reading)"
+    )
     checkpoint_every: int = Field(10, ge=1, description="steps between checkpoints (our choice)")
     grpo: Grpo = Grpo()
     supply: Supply = Supply()

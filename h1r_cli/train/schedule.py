@@ -18,12 +18,17 @@ def linear(step: int, total: int, warmup_frac: float) -> float:
     return (step + 1) / warmup if step < warmup else (total - step) / (total - warmup)
 
 
-def constant(step: int, warmup_steps: int) -> float:
-    """The learning rate's factor in (0, 1]: up in a straight line, then level (PAPER table 2: 10 steps of warm-up).
+def after_warmup(step: int, total: int, warmup_steps: int, *, falling: bool) -> float:
+    """The learning rate's factor in (0, 1]: up in a straight line, then level, or in a straight line down.
 
-    That it is level after the warm-up is our reading: the paper does not say.
+    PAPER table 2 has 10 steps of warm-up for reinforcement learning, and does not say what follows: level is our
+    reading.
 
-    >>> [constant(step, 4) for step in (0, 3, 9)]
+    >>> [after_warmup(step, 10, 4, falling=False) for step in (0, 3, 9)]
     [0.25, 1.0, 1.0]
+    >>> [after_warmup(step, 8, 4, falling=True) for step in (0, 3, 4, 7)]
+    [0.25, 1.0, 1.0, 0.25]
     """
-    return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return (total - step) / (total - warmup_steps) if falling else 1.0

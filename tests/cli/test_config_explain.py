@@ -83,7 +83,7 @@ def test_an_option_that_a_command_gives_to_a_part_names_the_setting_that_it_foll
         (
             ["seed", "--for", "dream"],
             "error: no settings belong to a command 'dream'\n"
-            "  known: deepconf, eval, generate, selftest, train-sft, verify\n"
+            "  known: curate, deepconf, eval, generate, selftest, train-rl, train-sft, verify\n"
             "  fix: give --for one of these\n",
         ),
         (
