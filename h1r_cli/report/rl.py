@@ -21,13 +21,18 @@ Row = Mapping[str, float]
 def write_page(run: Path) -> None:
     """Write RUN/report.html from RUN/metrics.jsonl: nothing is loaded from elsewhere, and nothing runs."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    pictures = "".join(f"<p>{escape(words)}</p>{picture}" for words, picture in _pictures(rows))
+    pictures = "".join(f"<p>{escape(words)}</p>{_within(picture)}" for words, picture in _pictures(rows))
     title = escape(run.resolve().name)
     write_atomically(
         run / "report.html",
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
         f"<h1>{title}</h1>{pictures}</html>\n",
     )
+
+
+def _within(picture: str) -> str:
+    """An SVG file as it stands in HTML: without its prolog."""
+    return picture[picture.index("<svg") :]
 
 
 def _pictures(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
