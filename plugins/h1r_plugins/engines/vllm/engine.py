@@ -199,18 +199,24 @@ class VllmEngine:
             self._owner[request_id].send(Abort(request_id))
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """See `Engine`. The tensors go through a file in memory where there is one; each rank reads its share."""
-        from safetensors.torch import save_file
+        """See `Engine`. They go in parts, as they come, to the workers, which wait for them: see `weights`.
+
+        On a CPU, where a sleep ends the processes, they are kept for when it wakes.
+        """
+        from h1r_plugins.engines.vllm.process import Load
+        from h1r_plugins.engines.vllm.weights import new_folder, write_parts
 
         self._drained("weights are loaded")
-        shared = Path("/dev/shm")
-        folder = tempfile.TemporaryDirectory(prefix="h1r-weights-", dir=shared if shared.is_dir() else None)
-        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights}
-        save_file(tensors, Path(folder.name) / "model.safetensors")
+        folder, keep = new_folder(), self._options[0].device == "cpu"
         if self._loaded is not None:
             self._loaded[0].cleanup()
         self._loaded = (folder, version)
-        self._reload()
+        for replica in self.replicas:
+            replica.send(Load(folder.name, version))
+        readers = sum(options.tensor_parallel for options in self._options)
+        write_parts(weights, Path(folder.name), readers, keep=keep, check=self._check_ended)
+        for replica in self.replicas:
+            replica.wait_ready("weights", self._start_s)
 
     def sleep(self) -> None:
         """On a GPU vLLM lets go of weights and cache; on a CPU, where it cannot, its processes end."""
@@ -265,6 +271,10 @@ class VllmEngine:
         if self._loaded is not None:
             folder, version = self._loaded
             self._everyone(Load(folder.name, version), "weights")
+
+    def _check_ended(self) -> None:
+        for replica in self.replicas:
+            replica.check_ended("weights")
 
     def _everyone(self, command: object, phase: str) -> None:
         for replica in self.replicas:

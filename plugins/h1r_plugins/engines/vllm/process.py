@@ -57,7 +57,7 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Take the weights in the safetensors files of `directory`."""
+    """Take the weights that come in `directory`: see `weights`."""
 
     directory: str
     version: int

@@ -77,6 +77,11 @@ class Replica:
             self.kill()
             raise self._error(f"has given no token for {silent_s:.0f} s", self._phase(), "raise engine.stall_s")
 
+    def check_ended(self, phase: str) -> None:
+        """Raise where the process has come to its end."""
+        if not self._process.is_alive():
+            raise self._death(phase)
+
     def wait_ready(self, phase: str, limit_s: float) -> int:
         """Wait until a command is carried out; the longest request that the engine takes, in tokens."""
         until = time.monotonic() + limit_s

@@ -28,16 +28,10 @@ class H1RWorker:
         return records
 
     def h1r_load(self, directory: str) -> None:
-        """Replace the model's weights by those in the safetensors files of `directory`, each rank its share."""
-        from safetensors import safe_open
+        """Replace the model's weights by those that come in `directory`, part by part; each rank takes its share."""
+        from h1r_plugins.engines.vllm.weights import read_parts
 
-        def weights() -> Any:
-            for path in sorted(Path(directory).glob("*.safetensors")):
-                with safe_open(path, framework="pt") as file:
-                    for name in file.keys():  # noqa: SIM118  # a safetensors file is no mapping
-                        yield name, file.get_tensor(name)
-
-        self.model_runner.reload_weights(weights_iterator=weights())
+        self.model_runner.reload_weights(weights_iterator=read_parts(Path(directory)))
         head = self.model_runner.get_model().lm_head
         if self.model_runner.model_config.hf_config.tie_word_embeddings:
             # A tied head is in no checkpoint, so vLLM's reload passes it over; on a CPU it multiplies by a packed
