@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from h1r_cli.rl.curriculum import Curriculum
     from h1r_cli.rl.loop import Plan
     from h1r_cli.rl.progress import Progress
-    from h1r_cli.rl.rollout import Roller
+    from h1r_cli.rl.rollout import Engines, Roller
     from h1r_cli.rl.rows import PolicyRowTensors
-    from h1r_cli.rl.supply import Engines, Supply
+    from h1r_cli.rl.supply import Supply
     from h1r_cli.rl.watchdog import Watchdog
     from h1r_cli.rundir import RunDir
     from h1r_cli.settings import TrainRlSettings
@@ -132,7 +132,7 @@ def _cache_writer(supply: Supply) -> Callable[[Path], None]:
     """Writes the cache as it is now."""
     from h1r_cli.rl.store import Stored, write
 
-    kept = supply.cache.groups
+    kept = supply.kept
     stored = [Stored(group, [None] * len(group.rollouts), ["cached"] * len(group.rollouts)) for group in kept]
     return lambda into: write(into / CACHE, stored)
 
@@ -175,13 +175,15 @@ def _plan(job: Job) -> Plan:
         checkpoint_every=settings.checkpoint_every,
         device=torch.device(job.device),
         evaluate_every=settings.evaluation.every if settings.evaluation.benchmark else 0,
-        engine_sleeps=settings.hardware.device == "cuda",
+        asynchronous=settings.supply.asynchronous,
+        engine_sleeps=settings.hardware.device == "cuda" and not settings.supply.asynchronous,
     )
 
 
 def _supply(job: Job, tokenizer: Tokenizer, roller: Roller) -> Supply:
     from h1r_cli.data.survey import THRESHOLDS, difficulty
     from h1r_cli.rl.supply import Demand, Supply
+    from h1r_cli.train.ranks import apart
 
     settings, supply = job.settings, job.settings.supply
     demand = Demand(
@@ -206,7 +208,7 @@ def _supply(job: Job, tokenizer: Tokenizer, roller: Roller) -> Supply:
         roller,
         encode,
         lambda problem: difficulty(problem, "pass_rate", THRESHOLDS["pass_rate"]),
-        job.ranks,
+        apart(job.ranks) if supply.asynchronous else job.ranks,
         _engines(job),
         supply.cache_groups,
     )
@@ -222,7 +224,7 @@ def system_prompt(settings: TrainRlSettings) -> str | None:
 
 
 def _engines(job: Job) -> Engines:
-    from h1r_cli.rl.supply import Engines
+    from h1r_cli.rl.rollout import Engines
 
     return Engines(job.ranks.rank, job.ranks.world, int(job.settings.engine.options.get("tensor_parallel", 1)))
 

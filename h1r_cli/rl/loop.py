@@ -55,6 +55,7 @@ class Plan:
     checkpoint_every: int
     device: torch.device
     evaluate_every: int = 0  # steps; 0: never
+    asynchronous: bool = False  # the next step's rollouts are made while this one trains: one version behind
     engine_sleeps: bool = False  # while the policy trains: they share a device's memory
 
 
@@ -77,9 +78,8 @@ def train(
     Args:
         engine: this rank's, which has the weights of `progress.steps` updates.
         reference: log pi_ref at a row's trained places, where the loss has a KL term.
-        report: told after each step, with metrics as `rl/name_unit`.
-        evaluate: gives metrics of its own, every `plan.evaluate_every` steps, before the first and after the last.
-        save: told every `plan.checkpoint_every` steps, and after the last.
+        report: told after each step. evaluate: asked for metrics as often as the plan says, before the first and
+            after the last. save: told as often as the plan says, and after the last.
 
     Raises:
         H1RError: before the first update, where the engine's log-probabilities are not the trainer's.
@@ -90,6 +90,8 @@ def train(
     while (step := progress.steps) < plan.steps:
         with watch.phase("rollout"):
             batch = supply.batch(step, version=step)
+        if plan.asynchronous and step + 1 < plan.steps:
+            supply.begin(step + 1, version=step)
         if plan.engine_sleeps:
             engine.sleep()
             ranks.barrier()  # an engine may span its neighbours' devices
@@ -103,6 +105,7 @@ def train(
             if plan.engine_sleeps:
                 ranks.barrier()
                 engine.wake()
+            supply.wait()
             engine.load_weights(updates.weights(), step + 1)
 
         progress.count(batch, sums, supply)

@@ -128,6 +128,27 @@ def _rollout(index: int, completed: Completed, text: str, verdict: Verdict, vers
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The engines of a run, each of which spans `span` ranks that are neighbours; this rank is the `rank`-th."""
+
+    rank: int
+    world: int
+    span: int
+
+    @property
+    def here(self) -> bool:
+        """Whether this rank has an engine."""
+        return self.rank % self.span == 0
+
+    def share(self, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
+        """What this rank's engine makes: neighbours in order, so that a prompt is read by few of them."""
+        if not self.here:
+            return []
+        count, own = self.world // self.span, self.rank // self.span
+        return wanted[len(wanted) * own // count : len(wanted) * (own + 1) // count]
+
+
 class Elsewhere:
     """The engine of a rank that has none, since a neighbour's spans its device too: it takes no requests."""
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from h1r_cli.errors import H1RError
 from h1r_cli.rl.cache import Cache
 from h1r_cli.rl.curriculum import Curriculum
 from h1r_cli.rl.ledger import Book, Ledger
-from h1r_cli.rl.rollout import Roller, Wanted
+from h1r_cli.rl.rollout import Engines, Roller, Wanted
 from h1r_cli.rl.rows import Weighing, is_judged, is_masked, trained_of
 from h1r_cli.rl.store import Stored
 from h1r_cli.seeds import seed_for
@@ -48,27 +49,6 @@ class Demand:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Engines:
-    """The engines of a run, each of which spans `span` ranks that are neighbours; this rank is the `rank`-th."""
-
-    rank: int
-    world: int
-    span: int
-
-    @property
-    def here(self) -> bool:
-        """Whether this rank has an engine."""
-        return self.rank % self.span == 0
-
-    def share(self, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
-        """What this rank's engine makes: neighbours in order, so that a prompt is read by few of them."""
-        if not self.here:
-            return []
-        count, own = self.world // self.span, self.rank // self.span
-        return wanted[len(wanted) * own // count : len(wanted) * (own + 1) // count]
-
-
 @dataclass(slots=True)
 class Batch:
     """What a step trains on, and what came of it on the way."""
@@ -79,6 +59,15 @@ class Batch:
     from_cache: int = 0  # groups
     generations: int = 0  # calls for rollouts
     lost_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A batch that is being made, and what the supply was like before."""
+
+    batch: Future[Batch]
+    state: dict[str, Any]
+    cached: tuple[Group, ...]
 
 
 class Supply:
@@ -102,16 +91,38 @@ class Supply:
         self.cache, self.ledger = Cache(cache_groups), Ledger()
         self.places: Counter[int] = Counter()  # by stage: problems taken from its stream
         self.teaching_frac = 1.0  # running share of the groups that teach
+        self._thread = ThreadPoolExecutor(1, "supply")
+        self._begun: _Begun | None = None
 
     def batch(self, step: int, version: int) -> Batch:
         """The groups to train on in `step`; every rank must call it, and all get the same.
 
         Args:
-            version: of the policy whose weights the engine has.
+            version: of the policy whose weights the engine has; the batch that was begun has the version of then.
 
         Raises:
             H1RError: `most_generations` did not fill the batch, with what the groups were like.
         """
+        if self._begun is not None:
+            begun, self._begun = self._begun, None
+            return begun.batch.result()
+        return self._make(step, version)
+
+    def begin(self, step: int, version: int) -> None:
+        """Make the batch of `step` in a thread, while the policy trains on the one before.
+
+        Until `batch` hands it over, `state` and `kept` are as if it had not been begun: a run that goes on from there
+        makes it again.
+        """
+        kept = self.state(), self.cache.groups
+        self._begun = _Begun(self._thread.submit(self._make, step, version), *kept)
+
+    def wait(self) -> None:
+        """Until the engine has nothing to do."""
+        if self._begun is not None:
+            self._begun.batch.result()
+
+    def _make(self, step: int, version: int) -> Batch:
         demand, batch = self.demand, Batch()
         self._refresh(step)
         cached = self.cache.take(demand.batch_groups)
@@ -132,8 +143,15 @@ class Supply:
         self.ledger.check()
         return batch
 
+    @property
+    def kept(self) -> tuple[Group, ...]:
+        """The cache's groups, oldest first."""
+        return self.cache.groups if self._begun is None else self._begun.cached
+
     def state(self) -> dict[str, Any]:
         """The places and the ledger, as plain values; the cache's groups are kept apart."""
+        if self._begun is not None:
+            return self._begun.state
         places = {str(stage): place for stage, place in self.places.items()}
         return {"places": places, "teaching_frac": self.teaching_frac, "ledger": self.ledger.state()}
 

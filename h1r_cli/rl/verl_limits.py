@@ -42,6 +42,7 @@ ONLY: tuple[tuple[str, tuple[Any, ...], str], ...] = (  # setting, the values th
     ("grpo.nll_coef", (0.0,), "no likelihood of correct rollouts in its loss"),
     ("grpo.overlong", ("plain", "penalty"), "no mask of responses that the limit ended"),
     ("supply.filling", ("backfill",), "it replaces groups that teach nothing, or trains on them"),
+    ("supply.asynchronous", (False,), "its one-step-off trainer is another program than main_ppo"),
     ("supply.cache_groups", (0,), "surplus groups are thrown away after each step"),
     ("supply.cache_refresh_steps", (0,), "it has no cache"),
     ("supply.cache_age_steps", (0,), "it has no cache"),

@@ -93,6 +93,9 @@ class Supply(Table):
     reject_sampling_bound: int = Field(
         10, ge=1, description="generations of a step, after which the run stops as without a signal (our choice)"
     )
+    asynchronous: bool = Field(
+        False, description="make the next step's rollouts while this one trains, one version behind (our choice: off)"
+    )
     cache_groups: int = Field(128, ge=0, description="surplus groups kept for later steps (PAPER: bounded)")
     cache_refresh_steps: int = Field(0, ge=0, description="steps after which the cache is emptied; 0: never (ours)")
     cache_age_steps: int = Field(0, ge=0, description="most steps that a group is kept; 0: any number (our choice)")

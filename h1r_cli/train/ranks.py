@@ -7,7 +7,7 @@ and losses go over a group of their own on the CPU, so that they never wait for 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 import torch
@@ -79,6 +79,11 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def apart(ranks: Ranks) -> Ranks:
+    """The same ranks with a group of their own to talk over, for another thread; every process must call it."""
+    return ranks if ranks.control is None else replace(ranks, control=dist.new_group(backend="gloo"))
 
 
 def joined(sequence_parallel: int) -> Ranks:

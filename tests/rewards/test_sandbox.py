@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from h1r_cli.rewards.sandbox.job import Job, Limits
+from h1r_cli.rewards.sandbox.memory import held_bytes
 from h1r_cli.rewards.sandbox.probe import trouble
 from h1r_cli.rewards.sandbox.run import run
 from h1r_cli.rewards.sandbox.seccomp import seccomp_filter
@@ -109,3 +110,12 @@ def test_the_filter_is_whole_instructions_and_there_is_none_for_an_architecture_
     assert len(seccomp_filter("x86_64")) % 8 == 0
     assert seccomp_filter("x86_64") != seccomp_filter("aarch64")
     assert seccomp_filter("riscv64") is None
+
+
+def test_before_a_sandbox_has_a_proc_of_its_own_the_machines_other_processes_are_not_counted():
+    # which is how it looks from outside between the start of its first process and its change of root
+    with subprocess.Popen(["sleep", "30"]) as waiting:
+        try:
+            assert held_bytes(waiting.pid, 1 << 40) < 20 << 20  # this process alone holds more
+        finally:
+            waiting.kill()

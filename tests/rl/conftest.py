@@ -11,9 +11,9 @@ from h1r_cli.model.tokenizer import load_tokenizer
 from h1r_cli.rewards.pool import Pool
 from h1r_cli.rewards.worker import serve
 from h1r_cli.rl.curriculum import Curriculum, Stage
-from h1r_cli.rl.rollout import REWARD, Roller
+from h1r_cli.rl.rollout import REWARD, Engines, Roller
 from h1r_cli.rl.rows import Weighing
-from h1r_cli.rl.supply import Demand, Engines, Supply
+from h1r_cli.rl.supply import Demand, Supply
 from h1r_cli.train.ranks import ALONE
 from h1r_cli.types import Sampling
 from h1r_plugins.data.arith import arith

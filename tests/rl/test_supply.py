@@ -159,3 +159,21 @@ def test_stages_follow_each_other_and_the_last_goes_on():
     assert sorted(passes[:5]) == sorted(passes[5:]) == sorted(problem.id for problem in hard)
     assert passes[:5] != passes[5:]
     assert [problem.id for _, problem in stages.problems(1, 3, 4)] == passes[3:7]
+
+
+def test_a_batch_that_was_begun_is_the_one_that_comes_and_a_stop_before_it_comes_makes_it_again(nano_supply):
+    def told(batch):
+        return [(group.place, group.correct, group.tokens, group.version) for group in batch.groups]
+
+    supply = nano_supply(generation_groups=6)
+    supply.batch(0, version=0)
+    before, cached = supply.state(), supply.kept
+    supply.begin(1, version=0)
+    supply.wait()
+    assert (supply.state(), supply.kept) == (before, cached)  # what a checkpoint written now would keep
+    again = nano_supply(generation_groups=6)
+    again.restore(supply.state(), supply.kept)
+    second = supply.batch(1, version=1)
+    assert told(second) == told(again.batch(1, version=0))
+    assert {group.version for group in second.groups} == {0}
+    assert supply.state() == again.state() != before

@@ -17,7 +17,10 @@ def held_bytes(first_pid: int, limit_bytes: int) -> int:
     """
     inside = Path(f"/proc/{first_pid}/root/proc")  # the sandbox's own /proc: its processes, whoever their parent is
     try:
-        processes = [inside / entry for entry in os.listdir(inside) if entry.isdigit()]
+        if os.stat(inside).st_dev == os.stat("/proc").st_dev:  # not yet its own: there are all of the machine's
+            processes = list(_descendants(first_pid))
+        else:
+            processes = [inside / entry for entry in os.listdir(inside) if entry.isdigit()]
     except PermissionError:  # a first process that hides, of another user than root
         processes = list(_descendants(first_pid))
     except OSError:  # it ended meanwhile
