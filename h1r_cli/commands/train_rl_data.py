@@ -140,4 +140,5 @@ def tested(registry: Registry, settings: TrainRlSettings) -> Asked:
         reward = Part(name=benchmark.reward, **benchmark.reward_options)
     else:
         problems = source_problems(registry, name, options)
+    reward = settings.evaluation.reward or reward
     return Asked(with_reference(name, problems[: settings.evaluation.limit]), reward)

@@ -75,7 +75,7 @@ SPEED = {  # a profile's, without a counterpart: they change how fast a run goes
 DESCRIPTIONS = ("hardware.accelerator", "hardware.memory_gib", "hardware.peak_tflops")  # for the reader
 OURS = (  # done before verl starts, or by us in it
     *("model", "problems", "stage", "disjoint", "system_prompt", "reward", "scoring"),
-    *("evaluation.benchmark", "evaluation.limit", "observers"),
+    *("evaluation.benchmark", "evaluation.reward", "evaluation.limit", "observers"),
 )
 LAUNCHERS = ("launch.rendezvous", "launch.hostfile", "launch.sbatch", "launch.setup")  # of other launchers than local
 

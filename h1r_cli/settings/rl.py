@@ -113,6 +113,7 @@ class Evaluation(Table):
     """What the policy is tested on as it is trained."""
 
     benchmark: str | None = Field(None, description="a benchmark, or a data source as NAME:key=value; unset: none")
+    reward: Part | None = Field(None, description="unset: the benchmark's own, else what is trained by")
     every: int = Field(20, ge=1, description="steps between evaluations (our choice)")
     samples: int = Field(1, ge=1, description="completions per problem")
     limit: int | None = Field(None, ge=1, description="only the first so many problems")
