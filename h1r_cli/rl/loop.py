@@ -24,7 +24,7 @@ from h1r_cli.rl.watchdog import Watch
 from h1r_cli.train.ranks import Ranks
 from h1r_cli.train.schedule import after_warmup
 from h1r_cli.train.step import Update
-from h1r_cli.types import Engine, Group
+from h1r_cli.types import Engine
 
 CHECKED_GROUPS = 4  # before the first update
 Rows = Sequence[PolicyRowTensors]
@@ -96,9 +96,7 @@ def train(
             engine.sleep()
             ranks.barrier()  # an engine may span its neighbours' devices
         with watch.phase("update"):
-            if not checked and batch.generated:
-                _check_mismatch(updates.module, batch.generated[:CHECKED_GROUPS], plan, ranks)
-                checked = True
+            checked = checked or _check_mismatch(updates.module, batch, plan, ranks)
             rate = plan.learning_rate * after_warmup(step, plan.steps, plan.warmup_steps, falling=plan.falling)
             sums = _update(updates, batch, rate, plan, ranks, reference)
         with watch.phase("weights"):
@@ -174,18 +172,22 @@ def _fill_in(
 
 
 @torch.no_grad()
-def _check_mismatch(policy: nn.Module, groups: Sequence[Group], plan: Plan, ranks: Ranks) -> None:
+def _check_mismatch(policy: nn.Module, batch: Batch, plan: Plan, ranks: Ranks) -> bool:
     """Refuse to train on log-probabilities that are not of the distribution that the trainer computes.
+
+    Whether there was anything to compare; a batch may be all from the cache.
 
     The bound is on the mean estimate of KL(behaviour || policy) over groups that were just generated.
     """
-    rows = _rows([one for group in groups for one in trained_of(group, Weighing())], plan, ranks)
-    found = [policy(row, logprobs_only=True) for row in rows]
+    members = [one for group in batch.generated[:CHECKED_GROUPS] for one in trained_of(group, Weighing())]
+    if not members:
+        return False
+    found = [policy(row, logprobs_only=True) for row in _rows(members, plan, ranks)]
     summed = sum(float(sums[SUMS.index("mismatch")]) for _, sums, _ in found)
     counted = sum(float(sums[SUMS.index("tokens")]) for _, sums, _ in found)
     tokens, mismatch = ranks.total([counted, summed])
     worst = max(ranks.gather_values(max(float(worst.exp()) for _, _, worst in found)))
-    if mismatch > plan.largest_mismatch * tokens:
+    if not mismatch <= plan.largest_mismatch * tokens:  # nor is it where it is no number
         raise H1RError(
             f"the engine samples from another distribution than the trainer computes: KL {mismatch / tokens:.2g} "
             f"nats a token",
@@ -193,3 +195,4 @@ def _check_mismatch(policy: nn.Module, groups: Sequence[Group], plan: Plan, rank
             f"grpo.largest_mismatch = {plan.largest_mismatch:g}",
             fix="give engine and trainer the same weights, dtype and kernels, or raise the bound",
         )
+    return True

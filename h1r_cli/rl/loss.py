@@ -112,7 +112,7 @@ def _importance(
     if objective.importance == "sequence":
         sums = difference.new_zeros(terms.document_count).index_add(0, terms.documents, difference)
         difference = total(sums)[terms.documents]
-    ratio = difference.detach().clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    ratio = difference.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     return ratio.clamp(max=objective.importance_cap), ratio > objective.importance_cap
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +32,8 @@ class PolicyLoss(nn.Module):
     def forward(self, row: PolicyRowTensors, logprobs_only: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """The loss, its sums and the worst ratio, as `policy_loss` gives them.
 
-        With `logprobs_only` the first is instead [N/S], log pi at the row's trained places and 0 elsewhere.
+        With `logprobs_only` the first is instead [N/S], log pi at the row's trained places and 0 elsewhere, and the
+        policy itself is the old one: what was recomputed before is not looked at.
         """
         learnt = (row.targets != IGNORED).nonzero()[:, 0]  # [n]
         with torch.autocast(row.token_ids.device.type, self.autocast, enabled=self.autocast is not None):
@@ -44,6 +47,7 @@ class PolicyLoss(nn.Module):
             )
         terms = self._terms(row, learnt)
         if logprobs_only:
+            terms = replace(terms, old=None)
             _, sums, worst = policy_loss(logprobs, entropies, terms, self.objective, self._total)
             return torch.zeros_like(row.columns[0]).index_copy(0, learnt, logprobs), sums, worst
         return policy_loss(logprobs, entropies, terms, self.objective, self._total)

@@ -110,8 +110,10 @@ def test_a_truncated_distribution_is_refused(train):
     assert "set top_p = 1 and top_k = 0" in done.stderr
 
 
-def test_an_engine_that_samples_otherwise_than_the_trainer_computes_is_refused_with_the_figure(train):
-    done = train("run", "grpo.largest_mismatch=1e-12", 'engine.dtype="bfloat16"', status=2)
+@pytest.mark.parametrize("updates", [1, 2])
+def test_an_engine_that_samples_otherwise_than_the_trainer_computes_is_refused_with_the_figure(train, updates):
+    sets = ("grpo.largest_mismatch=1e-12", 'engine.dtype="bfloat16"', f"grpo.updates_per_batch={updates}")
+    done = train("run", *sets, status=2)
     assert "the engine samples from another distribution than the trainer computes: KL" in done.stderr
     assert "grpo.largest_mismatch = 1e-12" in done.stderr
 
