@@ -43,16 +43,21 @@ def command(recipe: Path, out: Path, ranks: int) -> list[str]:
     return [sys.executable, "-m", "h1r_cli", "train-sft", "--config", str(recipe), "--out", str(out), *own]
 
 
-def losses(out: Path) -> dict[int, float]:
-    """The loss of each step that metrics.jsonl holds."""
+def metrics(out: Path) -> dict[int, dict[str, float]]:
+    """The metrics of each step that metrics.jsonl holds."""
     file = out / "metrics.jsonl"
     whole = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    return {row["step"]: row["train/loss_nats"] for row in map(json.loads, whole)}
+    return {row["step"]: row for row in map(json.loads, whole)}
+
+
+def losses(out: Path) -> dict[int, float]:
+    """The loss of each step."""
+    return {step: row["train/loss_nats"] for step, row in metrics(out).items()}
 
 
 def steps_made(out: Path) -> int:
     """How far the run is."""
-    return max(losses(out), default=0) if (out / "metrics.jsonl").exists() else 0
+    return max(metrics(out), default=0) if (out / "metrics.jsonl").exists() else 0
 
 
 def resumable(out: Path) -> bool:
@@ -60,8 +65,9 @@ def resumable(out: Path) -> bool:
     return (out / "config.toml").exists()
 
 
-def killed(arguments: list[str], out: Path, target: int, draw: random.Random) -> bool:
-    """Run, and kill the whole process group: a quarter of the times while it starts, else soon after `target` steps.
+def killed(arguments: list[str], out: Path, target: int, draw: random.Random, step_s: float = 0.3) -> bool:
+    """Run, and kill the whole process group: a quarter of the times while it starts, else within `step_s` seconds
+    after `target` steps.
 
     Returns whether it was killed; False when it was done before.
     """
@@ -73,7 +79,7 @@ def killed(arguments: list[str], out: Path, target: int, draw: random.Random) ->
     else:
         while process.poll() is None and steps_made(out) < target:
             time.sleep(0.02)
-        time.sleep(draw.uniform(0.0, 0.3))
+        time.sleep(draw.uniform(0.0, step_s))
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from h1r_cli.rewards.pool import Pool
     from h1r_cli.rl.progress import Progress
     from h1r_cli.rl.supply import Batch
-    from h1r_cli.rl.watchdog import Watchdog
+    from h1r_cli.rl.watchdog import Watch, Watchdog
     from h1r_cli.rundir import RunDir
     from h1r_cli.settings import Part
     from h1r_cli.types import Engine, Problem, Verifier
@@ -81,9 +81,9 @@ class Evaluator:
         """What the pool must have."""
         return {TESTED: self.reward}
 
-    def __call__(self, engine: Engine, judges: Pool, run: RunDir, step: int) -> dict[str, float]:
+    def __call__(self, engine: Engine, judges: Pool, watch: Watch, run: RunDir, step: int) -> dict[str, float]:
         """The metrics of `h1r_cli.evals.scoring`, with their intervals, as `evaluation/...`."""
-        from h1r_cli.commands.train_rl_run import system_prompt
+        from h1r_cli.commands.train_rl_run import engines, system_prompt
         from h1r_cli.deepconf.result import same_answer
         from h1r_cli.evals.loop import evaluate
         from h1r_cli.generation import generate
@@ -94,18 +94,19 @@ class Evaluator:
         out.parent.mkdir(exist_ok=True)
         out.unlink(missing_ok=True)  # of a run that was killed, perhaps by other weights
         prompt = system_prompt(settings)
-        mine = list(
-            generate(
-                self.problems[ranks.rank :: ranks.world],
-                engine=engine,
-                encode=lambda problem: self.tokenizer.prompt_ids(problem, prompt),
-                decode=self.tokenizer.decode,
-                sampling=settings.evaluation.sampling,
-                samples=settings.evaluation.samples,
-                seed=settings.seed,
-                out=out,
-            )
-        )
+        mine = []
+        for row in generate(
+            engines(self.job).share(self.problems),
+            engine=engine,
+            encode=lambda problem: self.tokenizer.prompt_ids(problem, prompt),
+            decode=self.tokenizer.decode,
+            sampling=settings.evaluation.sampling,
+            samples=settings.evaluation.samples,
+            seed=settings.seed,
+            out=out,
+        ):
+            mine.append(row)
+            watch.event(f"completion {len(mine)}")
         rows = [row for rows in ranks.gather_values(mine) for row in rows]
         found = None
         if ranks.first:

@@ -87,7 +87,7 @@ def run(job: Job, run: RunDir) -> None:
             watch,
             reference=_reference(job) if settings.grpo.kl_coef else None,
             report=reporter.step,
-            evaluate=lambda step: {} if evaluation is None else evaluation(engine, judges, run, step),
+            evaluate=lambda step: {} if evaluation is None else evaluation(engine, judges, watch, run, step),
             save=lambda progress: checkpoints.save(
                 progress, updates.state(), -progress.right_frac, _cache_writer(supply)
             ),
@@ -209,7 +209,7 @@ def _supply(job: Job, tokenizer: Tokenizer, roller: Roller) -> Supply:
         encode,
         lambda problem: difficulty(problem, "pass_rate", THRESHOLDS["pass_rate"]),
         apart(job.ranks) if supply.asynchronous else job.ranks,
-        _engines(job),
+        engines(job),
         supply.cache_groups,
     )
 
@@ -223,7 +223,8 @@ def system_prompt(settings: TrainRlSettings) -> str | None:
     return settings.system_prompt
 
 
-def _engines(job: Job) -> Engines:
+def engines(job: Job) -> Engines:
+    """How this rank's engine stands among those of the run."""
     from h1r_cli.rl.rollout import Engines
 
     return Engines(job.ranks.rank, job.ranks.world, int(job.settings.engine.options.get("tensor_parallel", 1)))
@@ -234,12 +235,11 @@ def _engine(job: Job) -> Engine:
     from h1r_cli.commands.parts import engine
     from h1r_cli.rl.rollout import Elsewhere
 
-    engines, hardware = _engines(job), job.settings.hardware
-    if not engines.here:
+    seats, hardware = engines(job), job.settings.hardware
+    if not seats.here:
         return Elsewhere()
-    return engine(
-        job.registry, job.settings, (hardware.device, engines.rank % hardware.devices_per_node, engines.span)
-    )
+    seat = (hardware.device, seats.rank % hardware.devices_per_node, seats.span)
+    return engine(job.registry, job.settings, seat)
 
 
 def _judges(job: Job, others: Mapping[str, Any]) -> Any:

@@ -86,7 +86,8 @@ def train(
     """
     checked = False
     if plan.evaluate_every and not progress.steps:
-        report(0, evaluate(0), Batch())
+        with watch.phase("evaluation"):
+            report(0, evaluate(0), Batch())
     while (step := progress.steps) < plan.steps:
         with watch.phase("rollout"):
             batch = supply.batch(step, version=step)
@@ -98,7 +99,7 @@ def train(
         with watch.phase("update"):
             checked = checked or _check_mismatch(updates.module, batch, plan, ranks)
             rate = plan.learning_rate * after_warmup(step, plan.steps, plan.warmup_steps, falling=plan.falling)
-            sums = _update(updates, batch, rate, plan, ranks, reference)
+            sums = _update(updates, batch, rate, plan, ranks, reference, watch)
         with watch.phase("weights"):
             if plan.engine_sleeps:
                 ranks.barrier()
@@ -108,8 +109,7 @@ def train(
 
         progress.count(batch, sums, supply)
         metrics = of_batch(batch, step) | sums.metrics(ranks) | {"rl/learning_rate": rate}
-        done = progress.steps
-        last = done == plan.steps
+        done, last = progress.steps, progress.steps == plan.steps
         if plan.evaluate_every and (done % plan.evaluate_every == 0 or last):
             with watch.phase("evaluation"):
                 metrics |= evaluate(done)
@@ -126,6 +126,7 @@ def _update(
     plan: Plan,
     ranks: Ranks,
     reference: Callable[[PolicyRowTensors], Tensor] | None,
+    watch: Watch,
 ) -> UpdateSums:
     """Move the policy: once by the loss of all rows of all ranks, or once for each part of the batch."""
     parts = [(members, _rows(members, plan, ranks)) for members in _parts(batch, plan)]
@@ -136,6 +137,7 @@ def _update(
             loss, row_sums, worst = updates.module(row)
             updates.backward(loss, last=number == len(rows))
             sums.add(row_sums, worst)
+            watch.event(f"row {number} of {len(rows)}")
         sums.updated(updates.step(rate), members)
     return sums
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -27,6 +27,7 @@ from h1r_cli.types import (
     Verdict,
 )
 
+T = TypeVar("T")
 REWARD = "reward"  # its name in the pool
 POLL_S = 0.1
 
@@ -141,7 +142,7 @@ class Engines:
         """Whether this rank has an engine."""
         return self.rank % self.span == 0
 
-    def share(self, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
+    def share(self, wanted: Sequence[T]) -> Sequence[T]:
         """What this rank's engine makes: neighbours in order, so that a prompt is read by few of them."""
         if not self.here:
             return []
