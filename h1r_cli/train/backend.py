@@ -94,7 +94,7 @@ class DeepSpeedUpdater:
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """As `Updater.weights`; at stage 3 each is gathered from the ranks as it is taken, and let go again."""
-        from deepspeed.zero import GatheredParameters
+        from deepspeed.runtime.zero.partition_parameters import GatheredParameters
 
         for name, parameter in self._parameters():
             with GatheredParameters([parameter], enabled=self.stage == 3):

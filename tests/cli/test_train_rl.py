@@ -155,9 +155,9 @@ def test_two_ranks_train_as_one_process_does(train, tmp_path, stage):
 @pytest.mark.slow
 def test_the_weights_of_the_vllm_engine_follow_the_policy(train, tmp_path):
     pytest.importorskip("vllm")
-    # a learning rate that moves the policy far in each step: an engine with old weights would be seen at once
-    far = ("learning_rate=3e-3", "warmup_steps=0", "supply.cache_groups=0", "steps=3", "evaluation.every=9")
-    train("run", *far, 'engine={name="vllm", slots=8, kv_cache_gib=0.25, max_model_len=256}')
+    # one update moves some ratio by a fifth and more: an engine with the weights of before would be seen at once
+    far = ("learning_rate=3e-4", "warmup_steps=0", "supply.cache_groups=0", "steps=3", "evaluation.every=9")
+    train("run", *far, 'engine={name="vllm", slots=8, kv_cache_gib=1, max_model_len=256}')
     told = metrics(tmp_path / "run")
     assert told[3]["rl/stale_steps"] == 0
     assert max(told[step]["rl/mismatch_worst_ratio"] for step in (1, 2, 3)) < 1.01
