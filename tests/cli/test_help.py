@@ -31,13 +31,24 @@ def test_help_and_the_list_of_plugins_load_no_heavy_library(arguments, tmp_path)
 
 def test_help_names_every_command_with_what_it_does(h1r):
     shown = h1r("--help").stdout
-    for command in ("config", "deepconf", "doctor", "eval", "generate", "plugins", "profiles", "train-sft"):
+    for command in (
+        "config",
+        "curate",
+        "deepconf",
+        "doctor",
+        "eval",
+        "generate",
+        "plugins",
+        "profiles",
+        "train-rl",
+        "train-sft",
+    ):
         assert any(len(line.split()) > 2 for line in shown.splitlines() if line.startswith(f"  {command} ")), command
 
 
 def test_a_mistyped_command_is_answered_with_the_nearest(h1r):
     done = h1r("deepconv", status=2)
-    assert done.stderr.startswith("error: no command is called 'deepconv'\n  known: config, deepconf, ")
+    assert done.stderr.startswith("error: no command is called 'deepconv'\n  known: config, curate, deepconf, ")
     assert done.stderr.endswith("  fix: did you mean 'deepconf'?\n")
 
 

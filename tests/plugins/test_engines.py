@@ -285,6 +285,6 @@ def test_replicas_of_vllm_that_do_not_fit_on_the_devices_are_refused_before_anyt
 
 
 def test_each_process_of_vllm_sees_its_own_devices():
-    seen = [environment("cuda", number, 2, 1.0)["CUDA_VISIBLE_DEVICES"] for number in range(4)]
+    seen = [environment("cuda", 2 * number, 2, 1)["CUDA_VISIBLE_DEVICES"] for number in range(4)]
     assert seen == ["0,1", "2,3", "4,5", "6,7"]
-    assert environment("cpu", 0, 1, 2.5)["VLLM_CPU_KVCACHE_SPACE"] == "2.5"
+    assert environment("cpu", 0, 1, 3)["VLLM_CPU_KVCACHE_SPACE"] == "3"

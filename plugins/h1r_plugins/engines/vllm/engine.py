@@ -52,7 +52,7 @@ def vllm_engine(
     max_model_len: int = 0,
     batched_tokens: int = 0,
     memory_frac: float = 0.9,
-    kv_cache_gib: float = 2.0,
+    kv_cache_gib: int = 2,  # vLLM reads whole numbers alone
     eager: bool = False,
     stall_s: float = 600.0,
     start_s: float = 1800.0,
@@ -99,11 +99,11 @@ def vllm_engine(
     return VllmEngine(model, options, stall_s, start_s)
 
 
-def environment(device: str, first: int, tensor_parallel: int, kv_cache_gib: float) -> dict[str, str]:
+def environment(device: str, first: int, tensor_parallel: int, kv_cache_gib: int) -> dict[str, str]:
     """What a process must find in its environment before it imports vLLM: its devices, and its cache on a CPU."""
     common = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
     if device == "cpu":
-        return {**common, "VLLM_CPU_KVCACHE_SPACE": f"{kv_cache_gib:g}"}
+        return {**common, "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib)}
     mine = range(first, first + tensor_parallel)
     return {**common, "CUDA_VISIBLE_DEVICES": ",".join(map(str, mine))}
 
