@@ -3,8 +3,8 @@
     python benchmarks/rl_kills.py --kills 10
 
 SIGKILL goes to all of the run's processes at random moments: while it starts, rolls out, judges, updates or writes a
-checkpoint (every second step), and each time it is resumed. Metrics but for times, the ledger and the weights at the
-end must be equal.
+checkpoint (every second step), and each time it is resumed. It prints which metrics differ, what the ledger holds and
+whether the weights are equal to the bit; with several threads rounding may differ from one process to the next.
 """
 
 from __future__ import annotations
