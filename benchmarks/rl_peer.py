@@ -1,11 +1,11 @@
 """Our reinforcement learning against TRL's `GRPOTrainer` on the same model and prompts: seconds per step.
 
-    python benchmarks/rl_peer.py --peer-python /tmp/trl-env/bin/python [--batch 8x8] [--batch 16x16] [--turns 3]
+    python benchmarks/rl_peer.py --peer-python trl-env/bin/python [--batch 8x8] [--batch 16x16] [--turns 3]
         [--steps 4] [--max-tokens 128] [--trl 64] [--threads 2]
 
 TRL lives in an environment of its own:
 
-    python3 -m venv /tmp/trl-env && /tmp/trl-env/bin/pip install torch==2.13.0 transformers==5.24.0 trl==1.16.0
+    python3 -m venv trl-env && trl-env/bin/pip install torch==2.13.0 transformers==5.24.0 trl==1.16.0
 
 The model is h1r-nano, float32 on the CPU; a step is PROBLEMS x GROUP rollouts of `arith`'s split `rl`, the same
 problems in the same order on both sides, and one update on all of them. Ours is the loop of `h1r train-rl` with the
