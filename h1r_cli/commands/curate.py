@@ -14,10 +14,11 @@ from h1r_cli.errors import DataError
 from h1r_cli.registry import Registry
 
 if TYPE_CHECKING:
+    from h1r_cli.rewards.pool import Pool
     from h1r_cli.rl.curate import Curated
     from h1r_cli.rundir import RunDir
     from h1r_cli.settings import CurateSettings
-    from h1r_cli.types import Problem
+    from h1r_cli.types import Problem, Verifier
 
 REWARD = "reward"  # its name in the pool
 
@@ -57,16 +58,19 @@ def command(
 
 
 def _curate(
-    registry: Registry, settings: CurateSettings, asked: Sequence[Problem], run: RunDir, judges: Any, verifier: Any
+    registry: Registry,
+    settings: CurateSettings,
+    asked: Sequence[Problem],
+    run: RunDir,
+    judges: Pool,
+    verifier: Verifier,
 ) -> None:
+    from h1r_cli.commands.parts import completions, judge, sampler
     from h1r_cli.deepconf.result import same_answer
-    from h1r_cli.rewards.process import Job
     from h1r_cli.rl.curate import curate, unverifiable
 
-    def judge(pairs: Any) -> Any:
-        return judges.verdicts(Job(REWARD, problem, text) for problem, text in pairs)
-
-    wrong = unverifiable(asked, judge) if settings.check_answers else set()
+    judging = judge(judges, REWARD)
+    wrong = unverifiable(asked, judging) if settings.check_answers else set()
     seen = _matches(registry, settings, [problem for problem in asked if problem.id not in wrong])
     chosen = [problem for problem in asked if problem.id not in wrong | seen]
     if not chosen:
@@ -76,10 +80,18 @@ def _curate(
             f"{', '.join(settings.disjoint.against) or 'no other data'}",
             fix="choose another reward, or other problems",
         )
+    rows = completions(
+        sampler(registry, settings),
+        chosen,
+        sampling=settings.sampling,
+        samples=settings.samples,
+        seed=settings.seed,
+        out=run.path / "completions.jsonl",
+    )
     curated = curate(
         chosen,
-        _rollouts(registry, settings, chosen, run),
-        judge,
+        rows,
+        judging,
         same_answer(verifier),
         seed=settings.seed,
         truncated_kept_frac=settings.truncated_kept_frac,
@@ -89,36 +101,13 @@ def _curate(
 
 def _matches(registry: Registry, settings: CurateSettings, problems: Sequence[Problem]) -> set[str]:
     """The ids of the problems that are in the data that they must be disjoint from."""
-    from h1r_cli.commands.train_rl_data import questions
-    from h1r_cli.data.contamination import index
+    from h1r_cli.commands.parts import questions_of
 
     disjoint = settings.disjoint
-    if not disjoint.against or disjoint.allow:
+    asked = None if disjoint.allow else questions_of(registry, disjoint.against)
+    if asked is None:
         return set()
-    tested = index(pair for text in disjoint.against for pair in questions(registry, text))
-    return {problem.id for problem in problems if tested.find(problem.text, disjoint.overlap_frac) is not None}
-
-
-def _rollouts(registry: Registry, settings: CurateSettings, problems: Sequence[Problem], run: RunDir) -> Any:
-    """Rows of completions, generated now, but for those that the run directory holds already."""
-    from tqdm import tqdm
-
-    from h1r_cli.commands.parts import sampler
-    from h1r_cli.generation import generate
-
-    parts = sampler(registry, settings)
-    with parts.engine:
-        rows = generate(
-            problems,
-            engine=parts.engine,
-            encode=parts.encode,
-            decode=parts.decode,
-            sampling=settings.sampling,
-            samples=settings.samples,
-            seed=settings.seed,
-            out=run.path / "completions.jsonl",
-        )
-        yield from tqdm(rows, total=len(problems) * settings.samples, unit="completion", disable=None)
+    return {problem.id for problem in problems if asked.find(problem.text, disjoint.overlap_frac) is not None}
 
 
 def _write(run: RunDir, curated: Sequence[Curated], samples: int, left_out: dict[str, int]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,8 @@ from h1r_cli import hookimpl
 from h1r_cli.commands import options
 
 if TYPE_CHECKING:
-    from h1r_cli.commands.parts import Sampler
     from h1r_cli.config import Resolved
-    from h1r_cli.evals.loop import Judge
     from h1r_cli.registry import Registry
-    from h1r_cli.rewards.pool import Pool
-    from h1r_cli.rundir import RunDir
     from h1r_cli.settings import EvalSettings, Part
     from h1r_cli.types import Problem, Sampling, Verifier
 
@@ -51,7 +46,7 @@ class Task:
 @click.pass_obj
 def command(registry: Registry, /, benchmarks: tuple[str, ...], out: Path | None, resume: bool, **given: Any) -> None:
     """Evaluate a model on each BENCHMARK: the name of a benchmark, or a data source as NAME:key=value,..."""
-    from h1r_cli.commands.parts import pool, reward_facts, sampler
+    from h1r_cli.commands.parts import completions, judge, pool, reward_facts, sampler
     from h1r_cli.deepconf.result import same_answer
     from h1r_cli.errors import ConfigError
     from h1r_cli.evals.loop import evaluate, table
@@ -76,9 +71,17 @@ def command(registry: Registry, /, benchmarks: tuple[str, ...], out: Path | None
             if parts is None:
                 rows: Any = read_rows(recorded) if recorded else ()
             else:
-                rows = _fresh(task, parts, settings, run)
+                rows = completions(
+                    parts,
+                    task.problems,
+                    sampling=task.sampling,
+                    samples=task.samples,
+                    seed=settings.seed,
+                    out=run.path / f"completions-{task.name}.jsonl",
+                    name=task.name,
+                )
             evaluation = evaluate(
-                task.name, task.problems, rows, _judge(judges, task.name), same_answer(task.verifier)
+                task.name, task.problems, rows, judge(judges, task.name), same_answer(task.verifier)
             )
             report[task.name] = evaluation.to_json()
             run.write_json("report.json", report)
@@ -110,35 +113,6 @@ def _task(registry: Registry, text: str, resolved: Resolved[EvalSettings], limit
     verifier = verifiers(registry, {name: reward})[name]
     judged = list(with_reference(text, problems[:limit]))
     return Task(name, judged, reward, verifier, settings.samples or samples, sampling)
-
-
-def _judge(judges: Pool, name: str) -> Judge:
-    """What the pool says of completions under the reward of that task."""
-    from h1r_cli.rewards.process import Job
-
-    return lambda pairs: judges.verdicts(Job(name, problem, text) for problem, text in pairs)
-
-
-def _fresh(task: Task, parts: Sampler, settings: EvalSettings, run: RunDir) -> Iterator[Mapping[str, Any]]:
-    """The task's completions, generated now, but for those that the run directory holds already."""
-    from tqdm import tqdm
-
-    from h1r_cli.generation import generate
-
-    with parts.engine:
-        rows = generate(
-            task.problems,
-            engine=parts.engine,
-            encode=parts.encode,
-            decode=parts.decode,
-            sampling=task.sampling,
-            samples=task.samples,
-            seed=settings.seed,
-            out=run.path / f"completions-{task.name}.jsonl",
-        )
-        yield from tqdm(
-            rows, total=len(task.problems) * task.samples, desc=task.name, unit="completion", disable=None
-        )
 
 
 @hookimpl

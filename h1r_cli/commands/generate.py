@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(registry: Registry, /, samples: int | None, out: Path | None, resume: bool, **given: Any) -> None:
     """Complete the prompts of FILE (JSONL), --data or --prompt; completions.jsonl is in the run directory."""
-    from tqdm import tqdm
-
-    from h1r_cli.commands.parts import problems, sampler
-    from h1r_cli.generation import generate
+    from h1r_cli.commands.parts import completions, problems, sampler
     from h1r_cli.rundir import default_path, open_run
     from h1r_cli.settings import GenerateSettings
 
@@ -35,23 +32,12 @@ def command(registry: Registry, /, samples: int | None, out: Path | None, resume
     asked = problems(registry, file=given["file"], data=given["data"], prompt=given["prompt"], limit=given["limit"])
     parts = sampler(registry, settings)
     facts = options.data_facts(given, asked)
-    with (
-        open_run(out or default_path("generate"), "generate", resolved, resume=resume, facts=facts) as run,
-        parts.engine,
-    ):
+    with open_run(out or default_path("generate"), "generate", resolved, resume=resume, facts=facts) as run:
         path = run.path / "completions.jsonl"
-        rows = generate(
-            asked,
-            engine=parts.engine,
-            encode=parts.encode,
-            decode=parts.decode,
-            sampling=settings.sampling,
-            samples=settings.samples,
-            seed=settings.seed,
-            out=path,
-        )
         tokens = truncated = 0
-        for row in tqdm(rows, total=len(asked) * settings.samples, unit="completion", disable=None):
+        for row in completions(
+            parts, asked, sampling=settings.sampling, samples=settings.samples, seed=settings.seed, out=path
+        ):
             tokens += row["tokens"]
             truncated += row["end"] == "length"
             if given["prompt"] is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -14,9 +14,11 @@ import click
 from h1r_cli.build import build, model_directory, parse_part
 from h1r_cli.errors import ConfigError, DataError
 from h1r_cli.registry import Registry
-from h1r_cli.types import Engine, Observer, Problem, Verifier
+from h1r_cli.types import Engine, Observer, Problem, Sampling, Verifier
 
 if TYPE_CHECKING:
+    from h1r_cli.data.contamination import Tested
+    from h1r_cli.evals.loop import Judge
     from h1r_cli.rewards.pool import Pool
     from h1r_cli.settings import Part, RunSettings, SampledSettings, Scoring
 
@@ -94,6 +96,57 @@ def source_problems(registry: Registry, name: str, options: dict[str, Any]) -> l
     return found
 
 
+def questions_of(registry: Registry, sources: Sequence[str]) -> Tested | None:
+    """The questions of benchmarks, or of data sources as NAME:key=value, ready to be looked for; None for no source.
+
+    Of a conversation they are all of its user turns.
+    """
+    from h1r_cli.data.contamination import index
+
+    return index(pair for text in sources for pair in _questions(registry, text)) if sources else None
+
+
+def _questions(registry: Registry, text: str) -> Iterator[tuple[str, Problem]]:
+    name, options = parse_part(text)
+    if not options and name in registry.names("h1r_benchmarks"):
+        benchmark = registry.find("h1r_benchmarks", name)
+        name, options = benchmark.source, dict(benchmark.source_options)
+    for record in build(registry, "h1r_data_sources", name, options, origin=text)():
+        if isinstance(record, Problem):
+            yield text, record
+        else:
+            yield from ((text, Problem(record.id, turn.content)) for turn in record.messages if turn.role == "user")
+
+
+def completions(
+    parts: Sampler,
+    problems: Sequence[Problem],
+    *,
+    sampling: Sampling,
+    samples: int,
+    seed: int,
+    out: Path,
+    name: str | None = None,
+) -> Iterator[Mapping[str, Any]]:
+    """Rows of completions (see `generation`), under a bar; generated now, but for those that `out` holds already."""
+    from tqdm import tqdm
+
+    from h1r_cli.generation import generate
+
+    with parts.engine as engine:
+        rows = generate(
+            problems,
+            engine=engine,
+            encode=parts.encode,
+            decode=parts.decode,
+            sampling=sampling,
+            samples=samples,
+            seed=seed,
+            out=out,
+        )
+        yield from tqdm(rows, total=len(problems) * samples, desc=name, unit="completion", disable=None)
+
+
 def observers(registry: Registry, texts: Sequence[str]) -> list[Observer]:
     """The observers that the setting `observers` names, each as `NAME` or `NAME:key=value,...`.
 
@@ -129,3 +182,10 @@ def pool(parts: Mapping[str, Part], scoring: Scoring) -> Pool:
     named = {name: (part.name, part.options) for name, part in parts.items()}
     workers = scoring.workers or len(os.sched_getaffinity(0))
     return Pool(serve, named, workers, limits, notify=lambda line: click.echo(line, err=True))
+
+
+def judge(judges: Pool, name: str) -> Judge:
+    """What the pool says of completions under the reward of that name."""
+    from h1r_cli.rewards.process import Job
+
+    return lambda pairs: judges.verdicts(Job(name, problem, text) for problem, text in pairs)

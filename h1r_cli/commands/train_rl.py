@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from h1r_cli.registry import Registry
 
 if TYPE_CHECKING:
     from h1r_cli.config import Resolved
-    from h1r_cli.launch.start import Launch
     from h1r_cli.settings import TrainRlSettings
     from h1r_cli.train.ranks import Ranks
 
@@ -47,30 +46,23 @@ def command(
 
     `h1r train-rl --config nano-rl` improves the model h1r-nano.
     """
-    from h1r_cli import rundir
-    from h1r_cli.launch.ranks import check_parallel, is_rank, joined, print_into, world_of
-    from h1r_cli.launch.start import Launch, start
+    from h1r_cli.commands.training import launched
+    from h1r_cli.launch.ranks import print_into
     from h1r_cli.settings import TrainRlSettings
 
     print_into(given["out"])
     _need_problems(options.resolve(registry, TrainRlSettings, given, {}, model_file=False).settings)
     resolved = options.resolve(registry, TrainRlSettings, given, {})
-    settings = resolved.settings
     if backend == "verl" or verl_python is not None:
         return _by_verl(registry, resolved, backend, verl_python, dry_run, submit, given)
-    check_parallel(settings)
-    path = given["out"] or rundir.default_path("train-rl")
-    several = world_of(settings) > 1 or settings.launch.launcher == "slurm"
-    launch = Launch(settings, path, resume=given["resume"]) if several and not is_rank(os.environ) else None
-    if dry_run:
-        _dry_run(registry, resolved, launch)
-        return None
-    rundir.check_path(path, resume=given["resume"])
-    if launch is not None:
-        return start(launch, submit=submit)
-    with joined(settings) as (ranks, device):
-        _train(registry, resolved, path, given["resume"], ranks, device)
-    return None
+    return launched(
+        "train-rl",
+        resolved,
+        given,
+        submit=submit,
+        dry_run=partial(_planned, registry, resolved.settings) if dry_run else None,
+        train=partial(_train, registry, resolved, given["resume"]),
+    )
 
 
 def _by_verl(
@@ -97,31 +89,24 @@ def _by_verl(
     return run_verl(registry, resolved, path, python, dry_run, resume=given["resume"])
 
 
-def _dry_run(registry: Registry, resolved: Resolved[TrainRlSettings], launch: Launch | None) -> None:
+def _planned(registry: Registry, settings: TrainRlSettings) -> Iterator[str]:
     from h1r_cli.commands.train_rl_data import curriculum
-    from h1r_cli.launch.start import planned
     from h1r_cli.plan.rl import lines
 
-    settings = resolved.settings
     stages, _ = curriculum(registry, settings)
-    told = [(len(stage.problems), stage.steps) for stage in stages.stages]
     hardware = settings.hardware
-    for line in lines(
-        told,
+    return lines(
+        [(len(stage.problems), stage.steps) for stage in stages.stages],
         steps=settings.steps,
         batch=settings.global_batch,
         group_size=settings.group_size,
         max_tokens=settings.rollout.max_tokens,
         ranks=hardware.nodes * hardware.devices_per_node,
-    ):
-        click.echo(line)
-    if launch is not None:
-        click.echo(f"\n{planned(launch)}")
-    click.echo(f"\n# settings\n{resolved.to_toml()}", nl=False)
+    )
 
 
 def _train(
-    registry: Registry, resolved: Resolved[TrainRlSettings], path: Path, resume: bool, ranks: Ranks, device: str
+    registry: Registry, resolved: Resolved[TrainRlSettings], resume: bool, path: Path, ranks: Ranks, device: str
 ) -> None:
     """The run on this rank; the first writes what is written once."""
     from h1r_cli.build import model_directory

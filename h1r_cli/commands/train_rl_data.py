@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -78,16 +78,16 @@ def _of_domains(problems: Sequence[Problem], stage: Stage, number: int) -> list[
 
 
 def _matches(registry: Registry, settings: TrainRlSettings, problems: Sequence[Problem]) -> list[dict[str, Any]]:
-    from h1r_cli.data.contamination import index
+    from h1r_cli.commands.parts import questions_of
 
     disjoint = settings.disjoint
-    if not disjoint.against:
+    asked = questions_of(registry, disjoint.against)
+    if asked is None:
         return []
-    tested = index(pair for text in disjoint.against for pair in questions(registry, text))
     found = [
         {"id": problem.id, "question": problem.text, "found": asdict(match)}
         for problem in problems
-        if (match := tested.find(problem.text, disjoint.overlap_frac)) is not None
+        if (match := asked.find(problem.text, disjoint.overlap_frac)) is not None
     ]
     if found and not disjoint.allow:
         shown = [f"'{one['id']}'" for one in found[:SHOWN]]
@@ -96,24 +96,6 @@ def _matches(registry: Registry, settings: TrainRlSettings, problems: Sequence[P
             fix="leave them out (h1r curate does), or set disjoint.allow, which is recorded",
         )
     return found
-
-
-def questions(registry: Registry, text: str) -> Iterator[tuple[str, Problem]]:
-    """What a benchmark or a data source asks, under its name; of a conversation every user turn."""
-    from h1r_cli.build import build, parse_part
-    from h1r_cli.types import Problem
-
-    name, source_options = parse_part(text)
-    if not source_options and name in registry.names("h1r_benchmarks"):
-        benchmark = registry.find("h1r_benchmarks", name)
-        name, source_options = benchmark.source, dict(benchmark.source_options)
-    for record in build(registry, "h1r_data_sources", name, source_options, origin="disjoint.against")():
-        if isinstance(record, Problem):
-            yield text, record
-            continue
-        for turn in record.messages:
-            if turn.role == "user":
-                yield text, Problem(record.id, turn.content)
 
 
 @dataclass(frozen=True, slots=True)

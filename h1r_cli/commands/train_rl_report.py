@@ -83,11 +83,11 @@ class Evaluator:
 
     def __call__(self, engine: Engine, judges: Pool, watch: Watch, run: RunDir, step: int) -> dict[str, float]:
         """The metrics of `h1r_cli.evals.scoring`, with their intervals, as `evaluation/...`."""
+        from h1r_cli.commands.parts import judge
         from h1r_cli.commands.train_rl_run import engines, system_prompt
         from h1r_cli.deepconf.result import same_answer
         from h1r_cli.evals.loop import evaluate
         from h1r_cli.generation import generate
-        from h1r_cli.rewards.process import Job as Judging
 
         settings, ranks = self.job.settings, self.job.ranks
         out = run.path / "evaluations" / f"step-{step:06d}-rank-{ranks.rank:05d}.jsonl"
@@ -114,7 +114,7 @@ class Evaluator:
                 TESTED,
                 self.problems,
                 rows,
-                lambda pairs: judges.verdicts(Judging(TESTED, problem, text) for problem, text in pairs),
+                judge(judges, TESTED),
                 same_answer(self.verifier),
             )
             found = dict(judged.metrics)

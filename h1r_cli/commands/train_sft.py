@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,49 +39,35 @@ def command(registry: Registry, /, dry_run: bool, submit: bool, **given: Any) ->
 
     `h1r train-sft --config nano` makes the model h1r-nano. A profile of several devices starts a process on each.
     """
-    from h1r_cli import rundir
-    from h1r_cli.launch.ranks import check_parallel, is_rank, joined, print_into, world_of
-    from h1r_cli.launch.start import Launch, start
+    from h1r_cli.commands.training import launched
+    from h1r_cli.launch.ranks import print_into
     from h1r_cli.settings import TrainSftSettings
 
     print_into(given["out"])
     _need_data(options.resolve(registry, TrainSftSettings, given, {}, model_file=False).settings)
     resolved = options.resolve(registry, TrainSftSettings, given, {})
-    settings = resolved.settings
-    check_parallel(settings)
-    path = given["out"] or rundir.default_path("train-sft")
-    several = world_of(settings) > 1 or settings.launch.launcher == "slurm"
-    starting = several and not is_rank(os.environ)
-    launch = Launch(settings, path, resume=given["resume"]) if starting else None
-    if dry_run:
-        _dry_run(registry, resolved, launch)
-        return None
-    rundir.check_path(path, resume=given["resume"])
-    if launch is not None:
-        return start(launch, submit=submit)
-    with joined(settings) as (ranks, device):
-        _train(registry, resolved, path, given["resume"], ranks, device)
-    return None
+    return launched(
+        "train-sft",
+        resolved,
+        given,
+        submit=submit,
+        dry_run=partial(_planned, registry, resolved.settings) if dry_run else None,
+        train=partial(_train, registry, resolved, given["resume"]),
+    )
 
 
-def _dry_run(registry: Registry, resolved: Resolved[TrainSftSettings], launch: Any) -> None:
+def _planned(registry: Registry, settings: TrainSftSettings) -> Iterator[str]:
     from h1r_cli.build import model_directory
-    from h1r_cli.launch.start import planned
     from h1r_cli.train.ranks import ALONE
 
-    mixture, data_report = train_sft_data.mixture(registry, resolved.settings, ALONE)
+    mixture, data_report = train_sft_data.mixture(registry, settings, ALONE)
     for line in train_sft_data.left_out(data_report):
         click.echo(line, err=True)
-    directory = model_directory(registry, resolved.settings.model)
-    for line in train_sft_data.planned_lines(resolved.settings, directory, mixture):
-        click.echo(line)
-    if launch is not None:
-        click.echo(f"\n{planned(launch)}")
-    click.echo(f"\n# settings\n{resolved.to_toml()}", nl=False)
+    yield from train_sft_data.planned_lines(settings, model_directory(registry, settings.model), mixture)
 
 
 def _train(
-    registry: Registry, resolved: Resolved[TrainSftSettings], path: Path, resume: bool, ranks: Ranks, device: str
+    registry: Registry, resolved: Resolved[TrainSftSettings], resume: bool, path: Path, ranks: Ranks, device: str
 ) -> None:
     """The run on this rank; the first writes what is written once."""
     from h1r_cli.build import model_directory

@@ -28,12 +28,13 @@ def mixture(registry: Registry, settings: TrainSftSettings, ranks: Ranks) -> tup
 
     The first rank reads, checks and filters all of them, and tells the others what it kept.
     """
+    from h1r_cli.commands.parts import questions_of
     from h1r_cli.data.mixture import Mixture
 
     records = [_records(registry, mix) for mix in settings.mix]
     told = None
     if ranks.first:
-        tested = _tested(registry, settings.contamination.against)
+        tested = questions_of(registry, settings.contamination.against)
         told = [_survey(mix, found, settings, tested) for mix, found in zip(settings.mix, records, strict=True)]
     surveyed = ranks.from_first(told) or []
     reports = [report for _, report in surveyed]
@@ -50,22 +51,6 @@ def mixture(registry: Registry, settings: TrainSftSettings, ranks: Ranks) -> tup
             fix="raise weight, or the weights of difficulty",
         )
     return made, reports
-
-
-def _tested(registry: Registry, against: Sequence[str]) -> Tested | None:
-    """The questions that must not be trained on: those of benchmarks, or of data sources."""
-    from h1r_cli.build import parse_part
-    from h1r_cli.commands.parts import source_problems
-    from h1r_cli.data.contamination import index
-
-    named = []
-    for text in against:
-        name, source_options = parse_part(text)
-        if not source_options and name in registry.names("h1r_benchmarks"):
-            benchmark = registry.find("h1r_benchmarks", name)
-            name, source_options = benchmark.source, dict(benchmark.source_options)
-        named += [(text, problem) for problem in source_problems(registry, name, source_options)]
-    return index(named) if named else None
 
 
 def _survey(

@@ -1,9 +1,10 @@
-"""What `h1r train-sft` and `h1r train-rl` build alike: the model, what updates it, and the run directory of ranks."""
+"""What `h1r train-sft` and `h1r train-rl` build alike: their ranks, the model, what updates it, the run directory."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,45 @@ if TYPE_CHECKING:
     from h1r_cli.rundir import RunDir
     from h1r_cli.settings import TrainSettings
     from h1r_cli.train.ranks import Ranks
+
+
+def launched(
+    name: str,
+    resolved: Resolved[Any],
+    given: Mapping[str, Any],
+    *,
+    submit: bool,
+    dry_run: Callable[[], Iterable[str]] | None,
+    train: Callable[[Path, Ranks, str], None],
+) -> int | None:
+    """Run `train` as one of the run's ranks, or start them: this command again, once for each.
+
+    Args:
+        dry_run: the lines that are printed, with the launch and the settings, instead of starting anything.
+        train: given the run directory, the ranks and this one's device.
+    """
+    from h1r_cli import rundir
+    from h1r_cli.launch.ranks import check_parallel, is_rank, joined, world_of
+    from h1r_cli.launch.start import Launch, planned, start
+
+    settings, resume = resolved.settings, given["resume"]
+    check_parallel(settings)
+    path = given["out"] or rundir.default_path(name)
+    several = world_of(settings) > 1 or settings.launch.launcher == "slurm"
+    launch = Launch(settings, path, resume=resume) if several and not is_rank(os.environ) else None
+    if dry_run is not None:
+        for line in dry_run():
+            click.echo(line)
+        if launch is not None:
+            click.echo(f"\n{planned(launch)}")
+        click.echo(f"\n# settings\n{resolved.to_toml()}", nl=False)
+        return None
+    rundir.check_path(path, resume=resume)
+    if launch is not None:
+        return start(launch, submit=submit)
+    with joined(settings) as (ranks, device):
+        train(path, ranks, device)
+    return None
 
 
 @contextmanager

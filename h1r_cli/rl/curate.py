@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from h1r_cli.deepconf.vote import Same, tally
+from h1r_cli.evals.loop import Judge
 from h1r_cli.rewards.pool import NO_VERDICT
 from h1r_cli.rl.curation import KEPT, Fate, fate
 from h1r_cli.seeds import seed_for
 from h1r_cli.types import Problem, Verdict, Vote
 
-Judge = Callable[[Iterable[tuple[Problem, str]]], Iterator[Verdict]]
 LUCK_PLACES = 1 << 63  # of seed_for
 
 
