@@ -1,4 +1,4 @@
-"""What verl is given, and how it starts; verl's own code reads it where H1R_VERL_PYTHON names an interpreter with verl."""
+"""What verl is given, and how it starts; verl itself reads it where H1R_VERL_PYTHON names an interpreter with it."""
 
 from __future__ import annotations
 
