@@ -46,4 +46,4 @@ vllm: env
 
 test: check vllm
 	@echo "== pytest"
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder

@@ -50,22 +50,21 @@ def main() -> None:
         print(f"killed {len(kills)} times, after steps {', '.join(map(str, kills))}", flush=True)
         run(command(cut, asked.steps) + (["--resume"] if resumable(cut) else []))
         wanted, found = metrics(whole), metrics(cut)
-        differing = sorted(
-            {
-                key
-                for step, row in wanted.items()
-                for key, value in row.items()
-                if not key.endswith(("_s", "_gib")) and found[step].get(key) != value
-            }
-        )
+        apart = [
+            (step, key, abs(found[step][key] - value) / max(abs(value), 1e-9))
+            for step, row in wanted.items()
+            for key, value in row.items()
+            if not key.endswith(("_s", "_gib")) and found[step][key] != value
+        ]
         last = found[asked.steps]
         books = sum(value for key, value in last.items() if key.startswith("ledger/") and key.endswith("_frac"))
         first, second = (
             load_file(next(path.glob(f"checkpoints/step-{asked.steps:06d}/shard-*"))) for path in (whole, cut)
         )
-        print(
-            f"{len(found)} lines of metrics, each step once: {found.keys() == wanted.keys()}; differing: {differing}"
-        )
+        once = found.keys() == wanted.keys()
+        print(f"{len(found)} lines of metrics, each step once: {once}; {len(apart)} values differ")
+        for step, key, relative in apart[:8]:
+            print(f"  step {step}: {key}, relatively by {relative:.1e}")
         print(f"ledger: the books hold {books:.6f} of {last['ledger/generated_tokens']:,.0f} generated tokens")
         print(f"weights equal to the bit: {all((first[name] == second[name]).all() for name in first)}")
 

@@ -13,7 +13,8 @@ from h1r_cli.registry import Registry
 if TYPE_CHECKING:
     from h1r_cli.rl.curriculum import Curriculum
     from h1r_cli.settings import Part, TrainRlSettings
-    from h1r_cli.settings.rl import Problems, Stage
+    from h1r_cli.settings.base import Source
+    from h1r_cli.settings.rl import Stage
     from h1r_cli.types import Problem
 
 SHOWN = 5  # matches in an error; data_report.json has them all
@@ -49,7 +50,7 @@ def curriculum(registry: Registry, settings: TrainRlSettings) -> tuple[Curriculu
     return Curriculum(stages, settings.seed), report
 
 
-def _read(registry: Registry, tables: Sequence[Problems]) -> list[Problem]:
+def _read(registry: Registry, tables: Sequence[Source]) -> list[Problem]:
     from h1r_cli.commands.parts import source_problems
 
     found: list[Problem] = []

@@ -67,7 +67,10 @@ class Roller:
         lost = self._generate(wanted, judging, found, version)
         while judging:
             self._take_verdicts(judging, found, version, wait_s=POLL_S)
-        return [rollout for rollout in found if rollout is not None], lost
+        made = [rollout for rollout in found if rollout is not None]
+        if len(made) < len(wanted):  # groups are told apart by their places in this list
+            raise AssertionError(f"the engine ended with {len(made)} of {len(wanted)} rollouts")
+        return made, lost
 
     def _generate(
         self,

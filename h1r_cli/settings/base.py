@@ -26,6 +26,19 @@ class Part(BaseModel):
         return dict(self.model_extra or {})
 
 
+class Source(BaseModel):
+    """A table that names a data source; its other keys are the source's options, checked when it is built."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    source: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options, without the name."""
+        return dict(self.model_extra or {})
+
+
 # --- what a profile may set ---------------------------------------------------------------------------------
 
 

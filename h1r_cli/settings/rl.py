@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from h1r_cli.settings.base import Part, Table
+from h1r_cli.settings.base import Part, Source, Table
 from h1r_cli.settings.sampled import SampledSettings, Scoring
 from h1r_cli.settings.sft import TrainSettings
 from h1r_cli.types import Sampling
@@ -18,25 +18,12 @@ FALCON_SYSTEM_PROMPT = (  # PAPER appendix C, verbatim: in reinforcement learnin
 )
 
 
-class Problems(BaseModel):
-    """A `[[problems]]` table: a data source of problems by name; its other keys are the source's options."""
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-
-    source: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The source's options."""
-        return dict(self.model_extra or {})
-
-
 class Stage(Table):
     """A `[[stage]]` table: some steps on some of the problems (PAPER section 3: a single stage, math alone)."""
 
     domains: tuple[str, ...] = Field(("math",), description="which problems are drawn; empty: all")
     steps: int | None = Field(None, ge=1, description="optimiser steps; unset: all that are left")
-    problems: tuple[Problems, ...] = Field((), description="of this stage alone, such as problems curated anew")
+    problems: tuple[Source, ...] = Field((), description="of this stage alone, such as problems curated anew")
 
 
 class RolloutSampling(Table):
@@ -153,7 +140,7 @@ class CurateSettings(SampledSettings):
 class TrainRlSettings(TrainSettings):
     """PAPER section 3 and table 2, unless said otherwise."""
 
-    problems: tuple[Problems, ...] = Field((), description="[[problems]] tables: where they come from")
+    problems: tuple[Source, ...] = Field((), description="[[problems]] tables: where they come from")
     stage: tuple[Stage, ...] = Field((Stage(),), description="[[stage]] tables, one after the other")
     disjoint: Disjoint = Disjoint()
     reward: Part = Field(Part(name="math"), description="verifier of the rollouts")

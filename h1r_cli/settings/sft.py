@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from h1r_cli.settings.base import RunSettings, Table
+from h1r_cli.settings.base import RunSettings, Source, Table
 
 
 class Difficulty(Table):
@@ -17,12 +17,9 @@ class Difficulty(Table):
     easy: float = Field(0.5, ge=0.0)
 
 
-class Mix(BaseModel):
-    """A `[[mix]]` table: a data source by name and how much of it; its other keys are the source's options."""
+class Mix(Source):
+    """A `[[mix]]` table: a data source and how much of it."""
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-
-    source: str
     domain: str | None = Field(None, description="math, code, science or other; unset: each record's own")
     weight: float = Field(1.0, gt=0.0, description="times each conversation is seen in an epoch")
     repeat: int = Field(1, ge=1, description="times the weight")
@@ -33,11 +30,6 @@ class Mix(BaseModel):
         None, description="of the difficulty; our choice: see data/survey.py"
     )
     difficulty: Difficulty = Field(Difficulty(), description="weights, where `by` is set")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The source's options."""
-        return dict(self.model_extra or {})
 
 
 class Filters(Table):

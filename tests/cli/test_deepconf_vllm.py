@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 PROMPTS = '{"id": "a", "question": "2+2?", "answer": "4"}\n{"id": "b", "question": "1+1?", "answer": "2"}\n'
 OPTIONS = (
-    "--budget", "100", "--warmup", "3", "--window-tokens", "4", "--max-tokens", "32", "--temperature", "1",
+    "--budget", "60", "--warmup", "3", "--window-tokens", "4", "--max-tokens", "32", "--temperature", "1",
     "--engine", "vllm", "--set", "engine.slots=2", "--set", "engine.max_model_len=128",
 )  # fmt: skip
 
@@ -52,9 +52,9 @@ def test_when_vllm_dies_the_finished_traces_are_kept_and_resume_goes_on(h1r, tin
     assert "--resume" in said
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "failed"
     kept = {(t.problem_id, t.index): t.token_ids for t in Store(tmp_path / "run", ("top-k", "sampled")).read()}
-    assert 0 < len(kept) < 200
+    assert 0 < len(kept) < 120
     h1r(*arguments, "--resume")
     whole = {(t.problem_id, t.index): t.token_ids for t in read_traces(tmp_path / "run" / "traces.parquet")}
-    assert len(whole) == 200
+    assert len(whole) == 120
     assert whole.items() >= kept.items()
     assert (tmp_path / "run" / "report.html").stat().st_size > 1000
