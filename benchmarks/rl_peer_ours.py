@@ -90,6 +90,7 @@ def ours(job: Job, steps: Steps) -> None:
                 falling=False,
                 updates_per_batch=1,
                 row_tokens=ROW_TOKENS,
+                share_prompts=model.takes_prefixes,
                 weighing=weighing,
                 largest_mismatch=0.01,
                 checkpoint_every=job.all_steps,

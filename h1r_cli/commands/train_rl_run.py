@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from h1r_cli.rl.loop import Plan
     from h1r_cli.rl.progress import Progress
     from h1r_cli.rl.rollout import Engines, Roller
-    from h1r_cli.rl.rows import PolicyRowTensors
+    from h1r_cli.rl.rows import PolicyRowTensors, Weighing
     from h1r_cli.rl.supply import Supply
     from h1r_cli.rl.watchdog import Watchdog
     from h1r_cli.rundir import RunDir
@@ -81,7 +81,7 @@ def run(job: Job, run: RunDir) -> None:
             updates,
             supply,
             engine,
-            _plan(job),
+            _plan(job, shares_prompts=model.takes_prefixes),
             progress,
             ranks,
             watch,
@@ -153,16 +153,19 @@ def _objective(settings: TrainRlSettings) -> Any:
     return Objective(**{name: getattr(settings.grpo, name) for name in names})
 
 
-def _plan(job: Job) -> Plan:
+def _weighing(settings: TrainRlSettings) -> Weighing:
+    from h1r_cli.rl.rows import Weighing
+
+    grpo, most = settings.grpo, settings.rollout.max_tokens
+    return Weighing(grpo.aggregation, grpo.nll_coef, grpo.overlong, grpo.overlong_buffer_tokens, most)
+
+
+def _plan(job: Job, *, shares_prompts: bool) -> Plan:
     import torch
 
     from h1r_cli.rl.loop import Plan
-    from h1r_cli.rl.rows import Weighing
 
     settings, grpo = job.settings, job.settings.grpo
-    weighing = Weighing(
-        grpo.aggregation, grpo.nll_coef, grpo.overlong, grpo.overlong_buffer_tokens, settings.rollout.max_tokens
-    )
     return Plan(
         steps=settings.steps,
         learning_rate=settings.learning_rate,
@@ -170,7 +173,8 @@ def _plan(job: Job) -> Plan:
         falling=settings.learning_rate_schedule == "linear",
         updates_per_batch=grpo.updates_per_batch,
         row_tokens=settings.parallel.micro_batch_tokens,
-        weighing=weighing,
+        share_prompts=shares_prompts,
+        weighing=_weighing(settings),
         largest_mismatch=grpo.largest_mismatch,
         checkpoint_every=settings.checkpoint_every,
         device=torch.device(job.device),
@@ -203,7 +207,7 @@ def _supply(job: Job, tokenizer: Tokenizer, roller: Roller) -> Supply:
 
     return Supply(
         demand,
-        _plan(job).weighing,
+        _weighing(settings),
         job.curriculum,
         roller,
         encode,

@@ -18,7 +18,7 @@ from h1r_cli.model.sharding import WHOLE, Whole
 
 
 class Attention(nn.Module):
-    """q, k, v, o projections around torch's scaled dot product; no key is seen across documents."""
+    """q, k, v, o projections around torch's scaled dot product; no key is seen across documents but a prefix's."""
 
     def __init__(self, config: FalconH1Config) -> None:
         super().__init__()
@@ -60,11 +60,11 @@ class Attention(nn.Module):
         q, k = liger.rotate(q, k, cos, sin) if kernels.rope else (rotate(q, cos, sin), rotate(k, cos, sin))
         dropout = self.dropout if self.training else 0.0
         outputs = []
-        for qs, ks, vs in zip(*map(documents.split, (q, k, v)), strict=True):
+        for qs, ks, vs in zip(*map(documents.whole.split, (q, k, v)), strict=True):
             qs, ks, vs = (t.transpose(1, 2) for t in (qs, ks, vs))  # [B, H, L, E]
             y = F.scaled_dot_product_attention(qs, ks, vs, dropout_p=dropout, is_causal=True, enable_gqa=True)
             outputs.append(y.transpose(1, 2))
-        return self.o_proj(shard.to_tokens(documents.join(outputs)).flatten(-2)), k, v
+        return self.o_proj(shard.to_tokens(documents.whole.join(outputs)).flatten(-2)), k, v
 
     def _heads(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (-1, self.head_dim))

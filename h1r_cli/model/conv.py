@@ -1,6 +1,6 @@
 """The causal convolution of the Mamba-2 mixer in plain torch.
 
-Axis letters: N tokens of the flat row, C channels, W convolution width.
+Axis letters: N tokens of the flat row, C channels, W convolution width, B documents that go on from a prefix.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from h1r_cli.model.documents import Prefixes
 
 
 def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, positions: Tensor | None) -> Tensor:
@@ -28,6 +30,23 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, positions: Tenso
     """
     y: Tensor = _CausalConv.apply(x, weight, bias, positions)  # type: ignore[no-untyped-call]
     return y
+
+
+def from_prefixes(x: Tensor, weight: Tensor, prefixes: Prefixes) -> Tensor:
+    """What the first tokens of documents that go on from a prefix have of it, to be added to `causal_conv`'s.
+
+    Arguments as there; returns [N, C], 0 but for at most W - 1 tokens of each document.
+    """
+    taps = _taps(weight)
+    pairs = [(offset, back) for back in range(1, len(taps)) for offset in range(back)]
+    if not pairs:
+        return torch.zeros_like(x)
+    offsets, backs = torch.tensor(pairs, device=x.device).T[:, :, None]  # [P, 1]
+    real = (offsets < prefixes.lengths) & (backs - offsets <= prefixes.prefix_lengths)  # [P, B]
+    sources = (prefixes.ends + offsets - backs).where(real, 0).flatten()
+    targets = (prefixes.begins + offsets).where(real, 0).flatten()
+    reaching = x[sources].to(taps.dtype) * taps[backs.expand_as(real).flatten()] * real.flatten()[:, None]
+    return torch.zeros_like(x, dtype=taps.dtype).index_add(0, targets, reaching).to(x.dtype)
 
 
 class _CausalConv(torch.autograd.Function):

@@ -1,10 +1,9 @@
-"""Documents laid end to end in one flat row of tokens, and the padded batches that mixing over time runs on.
+"""Documents laid end to end in one flat row of tokens: no document can touch another.
 
-Attention and the SSM scan see each document as a row of its own in a right-padded batch. Both are causal, so
-nothing looks at the padding; single rows, padded rows and packed rows are one thing, and no document can touch
-another.
+The one exception is a prefix that several documents go on from, as the rollouts of a group do from their prompt: it
+lies in the row once and is computed once, and its gradient is the sum of what all of them ask of it.
 
-Axis letters: N tokens of the flat row, B documents of a bucket, L their padded length, M all places of all buckets.
+Axis letters: N tokens of the flat row, B documents of a bucket, C documents that go on from a prefix.
 """
 
 from __future__ import annotations
@@ -12,58 +11,57 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from h1r_cli.errors import DataError
-
-MAX_PADDING = 64  # places of a bucket that hold no token; measured: a further bucket costs about as much on a CPU
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """Documents of like length as one right-padded batch.
-
-    `members` are their numbers, longest first, `length` is L, and `real` [B, L] is false on padding (None where
-    there is none).
-    """
-
-    members: tuple[int, ...]
-    length: int
-    real: Tensor | None
+from h1r_cli.model.layout import Layout, with_copies
 
 
 @dataclass(frozen=True, slots=True)
-class Moves:
-    """The way from the flat row to the buckets, laid end to end, and back.
+class Prefixes:
+    """Where documents go on from others.
 
-    `source` [M] is the flat index that each place takes its token from (padding takes its document's last), `home`
-    [N] the place that each token went to, `padding` the places that are no token's home.
+    `rows` has an entry for each bucket of `Documents.apart`: None where its documents have no prefix, else [B], which
+    rows of the buckets before it, laid end to end, theirs are. The others are [C]: `begins` is the flat index of the
+    document's first token, `ends` one past that of its prefix's last, `lengths` and `prefix_lengths` are in tokens.
     """
 
-    source: Tensor
-    home: Tensor
-    padding: Tensor
+    rows: tuple[Tensor | None, ...]
+    begins: Tensor
+    ends: Tensor
+    lengths: Tensor
+    prefix_lengths: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Documents:
     """Where documents begin and end in a flat row.
 
-    `positions` [N] counts tokens within a document; `moves` is None where the flat row already is the one bucket.
+    `positions` [N] counts tokens from the begin of a document, or of its prefix where it has one, `offsets` [N] from
+    that of the document itself. `apart` are the documents as they lie in the row, prefixes before all others;
+    `whole` are those that go on from a prefix behind a copy of it, and the rest, for attention.
     """
 
     lengths: tuple[int, ...]
     positions: Tensor
-    buckets: tuple[Bucket, ...]
-    moves: Moves | None = None
+    offsets: Tensor
+    apart: Layout
+    whole: Layout
+    prefixes: Prefixes | None = None
 
     @classmethod
-    def from_lengths(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> Self:
+    def from_lengths(
+        cls,
+        lengths: Sequence[int],
+        device: torch.device | str = "cpu",
+        prefixes: Sequence[int | None] | None = None,
+    ) -> Documents:
         """Documents of these lengths in tokens, in the order in which they lie in the row.
+
+        Args:
+            prefixes: for each document the number of the one that it goes on from, which goes on from none.
 
         Raises:
             DataError: no document, or one without a token.
@@ -72,24 +70,14 @@ class Documents:
             raise DataError("a row of tokens holds an empty document", fix="leave out documents without tokens")
         sizes = torch.tensor(lengths)
         starts = sizes.cumsum(0) - sizes
-        positions = torch.arange(int(sizes.sum())) - starts.repeat_interleave(sizes)  # [N]
-        buckets, sources, reals = [], [], []
-        for members in _like_lengths(lengths):
-            rows, steps = torch.tensor(members), torch.arange(lengths[members[0]])
-            real = steps < sizes[rows, None]  # [B, L]
-            sources.append((starts[rows, None] + torch.minimum(steps, sizes[rows, None] - 1)).flatten())
-            reals.append(real.flatten())
-            buckets.append(Bucket(members, len(steps), None if real.all() else real.to(device)))
-        if len(buckets) == 1 and buckets[0].real is None:
-            return cls(tuple(lengths), positions.to(device), tuple(buckets))
-        source, real = torch.cat(sources), torch.cat(reals)  # [M]
-        home = torch.empty_like(positions)
-        home[source[real]] = real.nonzero()[:, 0]
-        moves = Moves(source.to(device), home.to(device), (~real).nonzero()[:, 0].to(device))
-        return cls(tuple(lengths), positions.to(device), tuple(buckets), moves)
+        offsets = torch.arange(int(sizes.sum())) - starts.repeat_interleave(sizes)  # [N]
+        if prefixes is not None and any(prefix is not None for prefix in prefixes):
+            return _branching(sizes, starts, offsets, prefixes, device)
+        offsets, layout = offsets.to(device), Layout.of(lengths, device)
+        return cls(tuple(lengths), offsets, offsets, layout, layout)
 
     @classmethod
-    def from_grid(cls, seq_idx: Tensor) -> tuple[Self, Tensor]:
+    def from_grid(cls, seq_idx: Tensor) -> tuple[Documents, Tensor]:
         """Documents of a grid [B, T] that names each token's document; a negative number is padding.
 
         A document is a run of equal numbers within one row, padding left out. Returns the documents and the
@@ -102,71 +90,50 @@ class Documents:
         return cls.from_lengths([end - start for start, end in pairwise(bounds)], seq_idx.device), kept
 
     @classmethod
-    def from_attention_mask(cls, mask: Tensor) -> tuple[Self, Tensor]:
+    def from_attention_mask(cls, mask: Tensor) -> tuple[Documents, Tensor]:
         """Each row of a grid [B, T] as one document of the tokens whose mask is not 0; returns as `from_grid`."""
         return cls.from_grid((mask != 0).long() - 1)
 
-    def split(self, x: Tensor) -> list[Tensor]:
-        """[N, ...] as one [B, L, ...] a bucket. The gradient of padding is dropped: nothing may depend on it."""
-        if self.moves is None:
-            return [torch.unflatten(x, 0, (len(self.lengths), -1))]
-        places: Tensor = _Split.apply(x, self.moves)  # type: ignore[no-untyped-call]
-        sizes = [len(b.members) * b.length for b in self.buckets]
-        parts = zip(torch.split(places, sizes), self.buckets, strict=True)
-        return [torch.unflatten(part, 0, (-1, bucket.length)) for part, bucket in parts]
-
-    def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """One [B, L, ...] a bucket back to [N, ...]; what stands in padding is dropped."""
-        places = torch.cat([part.flatten(0, 1) for part in parts]) if len(parts) > 1 else parts[0].flatten(0, 1)
-        if self.moves is None:
-            return places
-        joined: Tensor = _Join.apply(places, self.moves)  # type: ignore[no-untyped-call]
-        return joined
-
     def seq_idx(self) -> Tensor:
         """[1, N] int32, the number of each token's document: what CUDA kernels call seq_idx."""
-        return ((self.positions == 0).cumsum(0, dtype=torch.int32) - 1)[None].int()
+        return ((self.offsets == 0).cumsum(0, dtype=torch.int32) - 1)[None].int()
 
 
-def _like_lengths(lengths: Sequence[int]) -> list[tuple[int, ...]]:
-    """Document numbers, longest first, in groups whose padding keeps to MAX_PADDING."""
-    groups: list[list[int]] = []
-    tokens = 0
-    for number in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if groups:
-            padded = (len(groups[-1]) + 1) * lengths[groups[-1][0]]
-            if padded - (tokens + lengths[number]) <= MAX_PADDING:
-                groups[-1].append(number)
-                tokens += lengths[number]
-                continue
-        groups.append([number])
-        tokens = lengths[number]
-    return [tuple(group) for group in groups]
+def _branching(
+    sizes: Tensor, starts: Tensor, offsets: Tensor, prefixes: Sequence[int | None], device: torch.device | str
+) -> Documents:
+    """Documents some of which go on from others."""
+    lengths: list[int] = sizes.tolist()
+    branches = {number: prefix for number, prefix in enumerate(prefixes) if prefix is not None}
+    roots = [number for number in range(len(lengths)) if number not in branches]
+    if not set(branches.values()) <= set(roots):
+        raise AssertionError("a document goes on from one that itself goes on from another")
+    apart = Layout.of(lengths, device, [roots, branches])
+    rows = {number: row for row, number in enumerate(n for bucket in apart.buckets for n in bucket.members)}
+    of_buckets = [[rows[branches[n]] for n in bucket.members if n in branches] for bucket in apart.buckets]
+    after, before = torch.tensor(list(branches)), torch.tensor(list(branches.values()))  # [C]
+    shifts = torch.zeros_like(sizes).index_copy_(0, after, sizes[before])
+    joints = (starts[after], starts[before] + sizes[before], sizes[after], sizes[before])
+    return Documents(
+        tuple(lengths),
+        (offsets + shifts.repeat_interleave(sizes)).to(device),
+        offsets.to(device),
+        apart,
+        _behind_prefixes(lengths, branches, device),
+        Prefixes(
+            tuple(torch.tensor(found, device=device) if found else None for found in of_buckets),
+            *(each.to(device) for each in joints),
+        ),
+    )
 
 
-class _Split(torch.autograd.Function):
-    """Gathers both ways: autograd would scatter, which is some ten times slower."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, moves: Moves) -> Tensor:
-        ctx.moves = moves
-        return x.index_select(0, moves.source)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad.index_select(0, ctx.moves.home), None
-
-
-class _Join(torch.autograd.Function):
-    """The way back, gathering both ways."""
-
-    @staticmethod
-    def forward(ctx: Any, places: Tensor, moves: Moves) -> Tensor:
-        ctx.moves = moves
-        return places.index_select(0, moves.home)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad.index_select(0, ctx.moves.source).index_fill_(0, ctx.moves.padding, 0), None
+def _behind_prefixes(lengths: list[int], branches: dict[int, int], device: torch.device | str) -> Layout:
+    """Each document behind a copy of its prefix; a prefix by itself is in none."""
+    flat = torch.split(torch.arange(sum(lengths)), lengths)
+    shared = set(branches.values())
+    parts = [
+        torch.cat([flat[branches[number]], flat[number]]) if number in branches else flat[number]
+        for number in range(len(lengths))
+        if number not in shared
+    ]
+    return with_copies(Layout.of([len(part) for part in parts], "cpu"), torch.cat(parts), device)

@@ -129,6 +129,8 @@ class Backbone(nn.Module):
 class FalconH1ForCausalLM(nn.Module):
     """The language model. Its weights mean nothing until `init_weights` or `weights.load_weights`."""
 
+    takes_prefixes = True  # documents of a row may go on from others: see `documents`
+
     def __init__(self, config: FalconH1Config, kernels: Kernels = REFERENCE) -> None:
         super().__init__()
         self.config, self.kernels = config, kernels
@@ -204,7 +206,8 @@ def _prompt_state(
 ) -> PromptState:
     """One document's part of what the layers computed; `end` is one past its last token in the flat row."""
     length = documents.lengths[number]
-    bucket, row = next((i, b.members.index(number)) for i, b in enumerate(documents.buckets) if number in b.members)
+    buckets = enumerate(documents.apart.buckets)
+    bucket, row = next((i, b.members.index(number)) for i, b in buckets if number in b.members)
     window = config.mamba_d_conv - 1
     tail = min(window, length)
     conv = torch.stack([t.conv_in[end - tail : end] for t in traces])  # [layers, tail, C]

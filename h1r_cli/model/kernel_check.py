@@ -68,12 +68,13 @@ def _pairs(device: torch.device, asked: Kernels) -> Iterator[Pair]:
     if chosen.ssm == "mamba-ssm":
         decay, step = -normal(4).abs(), normal(2, 100, 4).abs()
         inputs = [normal(2, 100, 4, 16), step, decay, normal(2, 100, 1, 16), normal(2, 100, 1, 16), normal(4)]
-        yield "mamba-ssm scan", _first(cuda_scan), _first(ssd_scan), inputs
+        yield "mamba-ssm scan", _scan(cuda_scan), _scan(ssd_scan), inputs
+        yield "mamba-ssm scan, going on", _scan(cuda_scan), _scan(ssd_scan), [*inputs, normal(2, 4, 16, 16)]
         positions = torch.cat([torch.arange(25), torch.arange(15)]).to(device)
         numbers = torch.tensor([0] * 25 + [1] * 15, dtype=torch.int32, device=device)[None]
         yield (
             "causal-conv1d",
-            lambda x, weight, bias: cuda_causal_conv(x, weight, bias, numbers),
+            lambda x, weight, bias: cuda_causal_conv(x, weight, bias, numbers, silu=True),
             lambda x, weight, bias: F.silu(causal_conv(x, weight, bias, positions)),
             [normal(40, 8), normal(8, 4), normal(8)],
         )
@@ -103,5 +104,5 @@ def _pairs(device: torch.device, asked: Kernels) -> Iterator[Pair]:
         )
 
 
-def _first(scan: Callable[..., tuple[Tensor, Tensor]]) -> Function:
-    return lambda *inputs: scan(*inputs, CHUNK)[0]
+def _scan(scan: Callable[..., tuple[Tensor, Tensor]]) -> Function:
+    return lambda *inputs: scan(*inputs[:6], CHUNK, *inputs[6:])[0]

@@ -124,19 +124,21 @@ def _describe_liger(device: torch.device, asked: bool) -> str:
     return "liger: Triton, as kernels.liger asks" if installed else "none: liger_kernel is not installed"
 
 
-def cuda_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+def cuda_scan(
+    x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunk: int, initial: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """`scan.ssd_scan` by mamba_ssm's Triton kernel: the same arguments, the same result.
 
     Written from mamba_ssm 2.3's source; it has not been run on a GPU.
     """
     from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
 
-    y, state = mamba_chunk_scan_combined(x, dt, a, b, c, chunk, D=d, return_final_states=True)
+    y, state = mamba_chunk_scan_combined(x, dt, a, b, c, chunk, D=d, initial_states=initial, return_final_states=True)
     return y, state
 
 
-def cuda_causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, seq_idx: Tensor) -> Tensor:
-    """SiLU of `conv.causal_conv` by causal_conv1d's kernel.
+def cuda_causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, seq_idx: Tensor, *, silu: bool) -> Tensor:
+    """`conv.causal_conv`, or its SiLU, by causal_conv1d's kernel.
 
     Written from causal_conv1d 1.5's source; it has not been run on a GPU.
 
@@ -152,5 +154,5 @@ def cuda_causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, seq_idx: Te
     from causal_conv1d import causal_conv1d_fn
 
     columns = x[None].transpose(1, 2)  # [1, C, N], channels last in memory as seq_idx requires
-    y: Tensor = causal_conv1d_fn(columns, weight, bias, seq_idx=seq_idx, activation="silu")
+    y: Tensor = causal_conv1d_fn(columns, weight, bias, seq_idx=seq_idx, activation="silu" if silu else None)
     return y[0].T

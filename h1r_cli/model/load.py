@@ -35,12 +35,14 @@ class HubModel(nn.Module):
     the architecture.
     """
 
+    takes_prefixes = False  # see `FalconH1ForCausalLM`
+
     def __init__(self, hub: Any) -> None:
         super().__init__()
         self.hub = hub
 
     def hidden(self, token_ids: Tensor, documents: Documents) -> Tensor:
-        """Last hidden states, as the head takes them: [N] -> [N, D]."""
+        """Last hidden states, as the head takes them, of documents without prefixes: [N] -> [N, D]."""
         lengths = torch.tensor(documents.lengths, device=token_ids.device)
         texts = torch.split(token_ids, list(documents.lengths))
         rows = torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True)  # [B, L]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from h1r_cli.model.config import FalconH1Config
-from h1r_cli.model.conv import causal_conv
+from h1r_cli.model.conv import causal_conv, from_prefixes
 from h1r_cli.model.documents import Documents
 from h1r_cli.model.kernels import Chosen, cuda_causal_conv, cuda_scan
 from h1r_cli.model.multiplier import scaled
@@ -93,10 +93,12 @@ class Mixer(nn.Module):
     def _convolve(self, x: Tensor, documents: Documents, kernels: Chosen, shard: Whole) -> Tensor:
         weight = self._own_channels(self.conv_weight(), shard)
         bias = None if self.conv1d.bias is None else self._own_channels(self.conv1d.bias, shard)
+        prefixes = documents.prefixes
         if kernels.ssm == "mamba-ssm":
-            return cuda_causal_conv(x, weight, bias, documents.seq_idx())
-        positions = documents.positions if len(documents.lengths) > 1 else None
-        return F.silu(causal_conv(x, weight, bias, positions))
+            y = cuda_causal_conv(x, weight, bias, documents.seq_idx(), silu=prefixes is None)
+            return y if prefixes is None else F.silu(y + from_prefixes(x, weight, prefixes))
+        y = causal_conv(x, weight, bias, documents.offsets if len(documents.lengths) > 1 else None)
+        return F.silu(y if prefixes is None else y + from_prefixes(x, weight, prefixes))
 
     def _scan(
         self, convolved: Tensor, dt: Tensor, documents: Documents, kernels: Chosen, shard: Whole
@@ -107,8 +109,13 @@ class Mixer(nn.Module):
         sizes = [heads * c.ssm_head_dim, *[groups * c.mamba_d_state] * 2]
         decay, skip = -shard.own(self.A_log).float().exp(), shard.own(self.D).float()
         scan = cuda_scan if kernels.ssm == "mamba-ssm" else ssd_scan
-        outputs, states = [], []
-        for row, step, bucket in zip(documents.split(convolved), documents.split(dt), documents.buckets, strict=True):
+        apart, prefixes = documents.apart, documents.prefixes
+        rows = prefixes.rows if prefixes else (None,) * len(apart.buckets)
+        outputs: list[Tensor] = []
+        states: list[Tensor] = []
+        roots: list[Tensor] = []  # the states of documents without a prefix
+        parts = zip(apart.split(convolved), apart.split(dt), apart.buckets, rows, strict=True)
+        for row, step, bucket, before in parts:
             x, b, cc = torch.split(row, sizes, dim=-1)
             if bucket.real is not None:
                 step = step * bucket.real[..., None]  # a step of no time leaves the state as it is
@@ -120,10 +127,13 @@ class Mixer(nn.Module):
                 torch.unflatten(cc, -1, (groups, -1)),
                 skip,
                 c.mamba_chunk_size if kernels.ssm == "mamba-ssm" else reference_chunk(c),
+                None if before is None else torch.cat(roots)[before],
             )
             outputs.append(y.flatten(-2))
             states.append(state)
-        return documents.join(outputs), states
+            if before is None:
+                roots.append(state)
+        return apart.join(outputs), states
 
 
 def reference_chunk(config: FalconH1Config) -> int:

@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def ssd_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+def ssd_scan(
+    x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunk: int, initial: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The state-space recurrence of Mamba-2, by chunks (SSD, arXiv 2405.21060 section 6).
 
-        h_t = exp(dt_t A) h_(t-1) + dt_t x_t B_t^T        y_t = h_t C_t + D x_t        h_0 = 0
+        h_t = exp(dt_t A) h_(t-1) + dt_t x_t B_t^T        y_t = h_t C_t + D x_t
 
     Within a chunk a masked product of C and B, as in attention; between chunks the recurrence itself, one step a
     chunk. Memory is linear in L: L (H Q + H P + H P S / Q), never L H P S.
@@ -31,6 +33,7 @@ def ssd_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, 
         c: [B, L, G, S].
         d: [H] float32, skip.
         chunk: Q; speed, not result.
+        initial: h_0 [B, H, P, S] float32; None: 0.
 
     Returns:
         y [B, L, H, P] and the state after the last token [B, H, P, S], both float32.
@@ -53,6 +56,7 @@ def ssd_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, 
             chunked(b, size),
             chunked(c, size),
             d.view(groups, -1),
+            x.new_zeros(0, dtype=dt.dtype) if initial is None else torch.unflatten(initial, 1, (groups, -1)),
             rows,
         )
     return y.reshape(rows, -1, heads, width)[:, :length], state.reshape(rows, heads, width, size)
@@ -65,12 +69,13 @@ class _Scan(torch.autograd.Function):
     y_i less the skip, has the factor exp(l_i). So the gradient of l_i is that of y_i times what was read, less that
     of dt_i x_i times dt_i x_i: no product with the decays themselves is needed.
 
-    Shapes: x and y [M, Q, G, R, P], dt [M, Q, G, R], b and c [M, Q, G, S], a and d [G, R], state [B, G, R, P, S].
+    Shapes: x and y [M, Q, G, R, P], dt [M, Q, G, R], b and c [M, Q, G, S], a and d [G, R], the initial and the last
+    state [B, G, R, P, S]; an initial state of no element is 0.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, rows: int
+        ctx: Any, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, initial: Tensor, rows: int
     ) -> tuple[Tensor, Tensor]:
         decay = _Decay(dt, a)
         between = decay.between()
@@ -79,12 +84,13 @@ class _Scan(torch.autograd.Function):
         y = _time_first(scores @ _heads_first(x, dt))
 
         added = _by_head(_state_of(x * decay.entering[..., None], bs), x)  # [M, G, R, P, S]
-        states = _carried(_by_row(added, rows), _by_row(decay.kept, rows))
-        if states.shape[1] > 2:  # else no chunk has another before it
+        states = _carried(_by_row(added, rows), _by_row(decay.kept, rows), initial)
+        if states.shape[1] > 2 or len(initial):  # else no chunk has anything before it
             before = states[:, :-1].flatten(3, 4).flatten(0, 1)  # [M, G, R P, S]
             seen = torch.unflatten((cs @ before.mT).transpose(1, 2), -1, x.shape[-2:])  # [M, Q, G, R, P]
             y = seen.mul_(decay.since[..., None]).add_(y)
         ctx.save_for_backward(x, dt, a, b, c, d, y, between, states)
+        ctx.goes_on = len(initial) > 0
         return torch.addcmul(y, x, d[..., None]), states[:, -1].clone()
 
     @staticmethod
@@ -101,12 +107,16 @@ class _Scan(torch.autograd.Function):
         within = _time_first(scores.mT @ grad_heads)  # the gradient of dt x
 
         grad_after = grad_state[:, None]  # [B, K, G, R, P, S]
-        if states.shape[1] > 2:
+        grad_initial = None
+        if states.shape[1] > 2 or ctx.goes_on:
             before = states[:, :-1].flatten(3, 4).flatten(0, 1)
             grad_seen = grad_y * decay.since[..., None]
             grad_c += grad_seen.flatten(-2).transpose(1, 2) @ before
             grad_before = _by_row(_by_head(_state_of(grad_seen, cs), x), rows)
-            grad_after = _carried_back(grad_before, _by_row(decay.kept, rows), grad_state)
+            kept = _by_row(decay.kept, rows)
+            grad_after = _carried_back(grad_before, kept, grad_state)
+            if ctx.goes_on:
+                grad_initial = torch.addcmul(grad_before[:, 0], grad_after[:, 0], kept[:, 0])
         after = grad_after.flatten(3, 4).flatten(0, 1)  # [M, G, R P, S]
         grad_b += (x * decay.entering[..., None]).flatten(-2).transpose(1, 2) @ after
         grad_dtx = torch.unflatten((bs @ after.mT).transpose(1, 2), -1, x.shape[-2:])
@@ -119,7 +129,7 @@ class _Scan(torch.autograd.Function):
         grad_x = grad_dtx.mul_(dt[..., None]).addcmul_(grad_y, d[..., None])
         grad_dt += grad_exponent * a
         grad_a, grad_d = (grad_exponent * dt).sum((0, 1)), (grad_y * x).sum((0, 1, 4))
-        return grad_x, grad_dt, grad_a, grad_b.transpose(1, 2), grad_c.transpose(1, 2), grad_d, None
+        return grad_x, grad_dt, grad_a, grad_b.transpose(1, 2), grad_c.transpose(1, 2), grad_d, grad_initial, None
 
 
 class _Decay:
@@ -145,19 +155,20 @@ class _Decay:
         return difference.exp2_().tril_()
 
 
-def _carried(added: Tensor, kept: Tensor) -> Tensor:
-    """The recurrence from chunk to chunk, state_k = kept_k state_(k-1) + added_k, from 0.
+def _carried(added: Tensor, kept: Tensor, initial: Tensor) -> Tensor:
+    """The recurrence from chunk to chunk, state_k = kept_k state_(k-1) + added_k.
 
     Args:
         added: [B, K, G, R, P, S].
         kept: [B, K, G, R, 1, 1].
+        initial: [B, G, R, P, S], state_0; of no element: 0.
 
     Returns:
         [B, K+1, G, R, P, S], the state before the first chunk and after each.
     """
     states = added.new_empty(added.shape[0], added.shape[1] + 1, *added.shape[2:])
     each = states.unbind(1)
-    each[0].zero_()
+    each[0].copy_(initial) if len(initial) else each[0].zero_()
     for k, (new, share) in enumerate(zip(added.unbind(1), kept.unbind(1), strict=True)):
         torch.addcmul(new, each[k], share, out=each[k + 1])
     return states

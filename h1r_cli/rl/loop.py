@@ -50,6 +50,7 @@ class Plan:
     falling: bool  # the learning rate, after the warm-up
     updates_per_batch: int
     row_tokens: int
+    share_prompts: bool  # of a group's rollouts in one row: the model must be able to
     weighing: Weighing
     largest_mismatch: float  # nats; see `_check_mismatch`
     checkpoint_every: int
@@ -155,7 +156,7 @@ def _parts(batch: Batch, plan: Plan) -> list[list[Trained]]:
 
 def _rows(members: Sequence[Trained], plan: Plan, ranks: Ranks) -> Rows:
     """This rank's rows of an update, on its device."""
-    rows = rows_of(members, plan.weighing, plan.row_tokens, ranks)
+    rows = rows_of(members, plan.weighing, plan.row_tokens, ranks, share_prompts=plan.share_prompts)
     return [PolicyRowTensors.of(row, plan.device, ranks.shard) for row in rows]
 
 

@@ -7,6 +7,9 @@ nor ranks change it:
     token-mean      1 / sum_i |o_i|   every token alike (DAPO)
 
 A rollout without a verdict, or one that is masked as too long, is neither trained on nor counted.
+
+Rollouts of one group that lie in one row share their prompt, all of it but its last token, which predicts the first
+of each: it is computed once (`h1r_cli.model.documents`). Loss and gradient are the same up to rounding.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from h1r_cli.types import Group, Rollout
 
 COLUMNS = ("behaviour", "advantages", "weights", "nll_weights", "old", "reference")  # of a row, in this order
 UNKNOWN = float("nan")  # in a column that is filled in later, or not used
+BUNDLE_PART = 4  # of a row is the most that rollouts with one prompt fill together, so that rows can be balanced
 
 Overlong = Literal["plain", "mask", "penalty"]
 
@@ -65,12 +69,13 @@ class PolicyRow:
     """Rollouts side by side, N tokens with their prompts.
 
     `targets[t]` is the token that follows where that is a response's, else `IGNORED`; `columns` hold there what is
-    known of it.
+    known of it. `prefixes` are, for each document, the number of the one that is its prompt but for the last token.
     """
 
     token_ids: NDArray[np.int64]  # [N]
     targets: NDArray[np.int64]  # [N]
     lengths: tuple[int, ...]
+    prefixes: tuple[int | None, ...]
     columns: NDArray[np.float32]  # [len(COLUMNS), N]
 
 
@@ -103,9 +108,16 @@ def trained_of(group: Group, weighing: Weighing) -> list[Trained]:
     ]
 
 
-def rows_of(members: Sequence[Trained], weighing: Weighing, row_tokens: int, ranks: Ranks) -> list[PolicyRow]:
-    """This rank's rows of an update, as many as every other rank has; none above `row_tokens` but for one rollout."""
-    lengths = [one.tokens for one in members]
+def rows_of(
+    members: Sequence[Trained], weighing: Weighing, row_tokens: int, ranks: Ranks, *, share_prompts: bool = False
+) -> list[PolicyRow]:
+    """This rank's rows of an update, as many as every other rank has; none above `row_tokens` but for one rollout.
+
+    Args:
+        share_prompts: whether the model computes a prefix of several documents once.
+    """
+    bundles = _bundles(members, row_tokens // BUNDLE_PART if share_prompts else 0)
+    lengths = [_tokens(bundle) for bundle in bundles]
     dealt = deal(lengths, max(row_tokens, *lengths), ranks.data_world)[ranks.data_rank]
     generated = sum(len(one.rollout.token_ids) for one in members)
     right = sum(len(one.rollout.token_ids) for one in members if one.rollout.verdict.correct)
@@ -119,24 +131,55 @@ def rows_of(members: Sequence[Trained], weighing: Weighing, row_tokens: int, ran
         told[1:4] = np.array([[one.advantage], [weight], [nll]], dtype=np.float32)
         return told
 
-    return [_row([members[i] for i in row], columns) for row in dealt]
+    return [_row([bundles[i] for i in row], columns) for row in dealt]
 
 
-def _row(members: Sequence[Trained], columns: Callable[[Trained], NDArray[np.float32]]) -> PolicyRow:
-    """For none a row of one token that teaches nothing: the rank computes all the same, as the others wait for it."""
-    lengths = tuple(one.tokens for one in members) or (1,)
-    ids = np.zeros(sum(lengths), dtype=np.int64)
-    targets = np.full(len(ids), IGNORED, dtype=np.int64)
-    told = np.zeros((len(COLUMNS), len(ids)), dtype=np.float32)
-    start = 0
+def _bundles(members: Sequence[Trained], most_tokens: int) -> list[list[Trained]]:
+    """Rollouts that share their prompt: neighbours with the same, up to so many tokens together."""
+    bundles: list[list[Trained]] = []
     for one in members:
-        first, end = start + len(one.prompt_ids), start + one.tokens
-        ids[start:first] = one.prompt_ids
-        ids[first:end] = one.rollout.token_ids
-        targets[first - 1 : end - 1] = one.rollout.token_ids
-        told[:, first - 1 : end - 1] = columns(one)
-        start = end
-    return PolicyRow(ids, targets, lengths, told)
+        if bundles and one.prompt_ids == bundles[-1][0].prompt_ids and _tokens([*bundles[-1], one]) <= most_tokens:
+            bundles[-1].append(one)
+        else:
+            bundles.append([one])
+    return bundles
+
+
+def _tokens(bundle: Sequence[Trained]) -> int:
+    """Of a row that they fill."""
+    if len(bundle) == 1:
+        return bundle[0].tokens
+    return len(bundle[0].prompt_ids) - 1 + sum(1 + len(one.rollout.token_ids) for one in bundle)
+
+
+def _row(bundles: Sequence[Sequence[Trained]], columns: Callable[[Trained], NDArray[np.float32]]) -> PolicyRow:
+    """For none a row of one token that teaches nothing: the rank computes all the same, as the others wait for it."""
+    length = sum(map(_tokens, bundles)) or 1
+    ids = np.zeros(length, dtype=np.int64)
+    targets = np.full(length, IGNORED, dtype=np.int64)
+    told = np.zeros((len(COLUMNS), length), dtype=np.float32)
+    lengths: list[int] = []
+    prefixes: list[int | None] = []
+    start = 0
+    for bundle in bundles:
+        prompt, prefix = bundle[0].prompt_ids, None
+        if len(bundle) > 1 and len(prompt) > 1:
+            prefix, shared, prompt = len(lengths), prompt[:-1], prompt[-1:]
+            ids[start : start + len(shared)] = shared
+            lengths.append(len(shared))
+            prefixes.append(None)
+            start += len(shared)
+        for one in bundle:
+            first = start + len(prompt)
+            end = first + len(one.rollout.token_ids)
+            ids[start:first] = prompt
+            ids[first:end] = one.rollout.token_ids
+            targets[first - 1 : end - 1] = one.rollout.token_ids
+            told[:, first - 1 : end - 1] = columns(one)
+            lengths.append(end - start)
+            prefixes.append(prefix)
+            start = end
+    return PolicyRow(ids, targets, tuple(lengths) or (1,), tuple(prefixes) or (None,), told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +197,7 @@ class PolicyRowTensors:
         """Padded, where several ranks share it, by a document of its own that teaches nothing."""
         short = -len(row.token_ids) % shard.size
         lengths = (*row.lengths, short) if short else row.lengths
+        prefixes = (*row.prefixes, None) if short else row.prefixes
 
         def here(values: NDArray[np.generic], padding: int) -> Tensor:
             wide = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, short)], constant_values=padding)
@@ -164,5 +208,5 @@ class PolicyRowTensors:
             here(row.targets, IGNORED),
             here(row.columns, 0),
             here(np.repeat(np.arange(len(row.lengths)), row.lengths), len(row.lengths)),
-            Documents.from_lengths(lengths, device),
+            Documents.from_lengths(lengths, device, prefixes),
         )

@@ -138,10 +138,16 @@ def test_a_dry_run_prints_the_arithmetic_and_writes_nothing(train, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [2, 3])
-def test_two_ranks_train_as_one_process_does(train, tmp_path, stage):
+@pytest.mark.parametrize("parallel", [("zero_stage=3",), ("zero_stage=2", "sequence_parallel=2")])
+def test_two_ranks_train_as_one_process_does(train, tmp_path, parallel):
     train("one", "steps=3", "evaluation.every=3")
-    train("two", "steps=3", "evaluation.every=3", "hardware.devices_per_node=2", f"parallel.zero_stage={stage}")
+    train(
+        "two",
+        "steps=3",
+        "evaluation.every=3",
+        "hardware.devices_per_node=2",
+        *(f"parallel.{key}" for key in parallel),
+    )
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     for step in (1, 2, 3):
         for key in ("rl/correct_frac", "rl/generated_tokens", "rl/trained_tokens", "ledger/trained_frac"):

@@ -58,13 +58,39 @@ def test_the_loss_and_its_gradient_are_the_same_in_one_row_and_in_many(model):
         for row in rows(row_tokens):
             loss, _, _ = policy(row)
             loss.backward()
-            total += float(loss)
+            total += float(loss.detach())
         return total, torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
 
     (whole, together), (split, apart) = gradient(1000), gradient(18)
     assert len(rows(18)) == 3
     assert split == pytest.approx(whole, rel=1e-5)
     assert float((together - apart).norm() / together.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("importance", ["token", "sequence"])
+def test_the_loss_and_its_gradient_are_the_same_with_prompts_that_are_shared(model, importance):
+    random = np.random.default_rng(3)
+    members = []
+    for prompt in (random.integers(5, 300, 9).tolist(), [11], random.integers(5, 300, 2).tolist()):
+        for index, tokens in enumerate(random.integers(1, 30, 5)):
+            ids, told = random.integers(5, 300, tokens).astype(np.int32), random.normal(-5.7, 1, tokens)
+            verdict = Verdict(float(index < 2), index < 2)
+            sampled = Rollout(index, ids, told.astype(np.float32), 0, "stop", "", verdict)
+            members.append(Trained(tuple(prompt), sampled, 1.0 if index < 2 else -0.7))
+
+    def gradient(share_prompts):
+        model.zero_grad()
+        policy = PolicyLoss(model, Objective(importance=importance), TEMPERATURE)
+        found = rows_of(members, Weighing(), 1000, ALONE, share_prompts=share_prompts)
+        tensors = [PolicyRowTensors.of(row, "cpu") for row in found]
+        told = [policy(row) for row in tensors]
+        sum(loss for loss, _, _ in told).backward()
+        sums = torch.stack([sums for _, sums, _ in told]).sum(0)
+        return sums, torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+    (sums, shared), (each, apart) = gradient(True), gradient(False)
+    assert sums.tolist() == pytest.approx(each.tolist(), rel=1e-4, abs=1e-6)
+    assert float((shared - apart).norm() / apart.norm()) < 1e-5
 
 
 def test_a_policy_that_has_not_moved_has_the_same_gradient_with_old_logprobs_recomputed(model):

@@ -27,6 +27,21 @@ def test_a_response_is_predicted_from_the_last_token_of_its_prompt_on():
     assert row.lengths == (5, 5)
 
 
+def test_rollouts_of_one_row_share_their_prompt_but_for_its_last_token():
+    members = trained_of(group(rollout(0, 2, True), rollout(1, 1, False)), Weighing())
+    (row,) = rows_of(members, Weighing(), 64, ALONE, share_prompts=True)
+    assert row.token_ids.tolist() == [7, 8, 9, 1, 2, 9, 1]
+    assert row.targets.tolist() == [IGNORED, IGNORED, 1, 2, IGNORED, 1, IGNORED]
+    assert (row.lengths, row.prefixes) == ((2, 3, 2), (None, 0, 0))
+
+
+def test_long_rollouts_and_those_of_other_prompts_share_nothing():
+    members = trained_of(group(rollout(0, 2, True), rollout(1, 9, False), rollout(2, 9, True)), Weighing())
+    rows = rows_of([*members, *members[:1]], Weighing(), 4 * 14, ALONE, share_prompts=True)
+    # 2 + 3 + 10 tokens of the first two would be more than a quarter of a row
+    assert sorted(length for row in rows for length in row.lengths) == [5, 5, 12, 12]
+
+
 @pytest.mark.parametrize("aggregation", ["sequence-mean", "token-mean"])
 def test_weights_are_those_of_the_formula(aggregation):
     weighing = Weighing(aggregation, nll_coef=0.5)
@@ -41,13 +56,16 @@ def test_weights_are_those_of_the_formula(aggregation):
     assert found["advantages"] == pytest.approx(np.repeat(np.array([1, -1, 1, -1]) * 3**0.5 / 2, lengths), rel=1e-5)
 
 
+@pytest.mark.parametrize("share_prompts", [False, True])
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
-def test_rows_and_ranks_change_no_token_and_no_weight(world):
+def test_rows_and_ranks_change_no_token_and_no_weight(world, share_prompts):
     weighing = Weighing()
     groups = [group(*(rollout(i, 1 + 3 * i + place, i % 2 == 0) for i in range(4))) for place in range(3)]
     members = [one for each in groups for one in trained_of(each, weighing)]
     whole = columns(rows_of(members, weighing, 10_000, ALONE)[0])
-    parts = [rows_of(members, weighing, 40, Ranks(rank, world)) for rank in range(world)]
+    parts = [
+        rows_of(members, weighing, 120, Ranks(rank, world), share_prompts=share_prompts) for rank in range(world)
+    ]
     assert len({len(rows) for rows in parts}) == 1
     found = [columns(row) for rows in parts for row in rows]
     for name in ("weights", "nll_weights", "advantages", "behaviour"):
