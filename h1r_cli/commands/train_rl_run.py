@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from h1r_cli.model.load import Model
     from h1r_cli.model.tokenizer import Tokenizer
     from h1r_cli.rl.curriculum import Curriculum
+    from h1r_cli.rl.ledger import Book
     from h1r_cli.rl.loop import Plan
     from h1r_cli.rl.progress import Progress
     from h1r_cli.rl.rollout import Engines, Roller
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from h1r_cli.settings import TrainRlSettings
     from h1r_cli.train.checkpoint import Checkpoints
     from h1r_cli.train.ranks import Ranks
-    from h1r_cli.types import Engine, Observer, Problem
+    from h1r_cli.types import Engine, Group, Observer, Problem
 
-CACHE = "cache.parquet"  # beside a checkpoint
+KEPT = "groups.parquet"  # beside a checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def run(job: Job, run: RunDir) -> None:
         supply = _supply(job, tokenizer, roller)
         if newest is not None:
             updates.restore(progress.updates, checkpoint.read_state(newest))
-            supply.restore(progress.supply, read_groups(newest / CACHE))
+            supply.restore(progress.supply, read_groups(newest / KEPT))
             engine.load_weights(updates.weights(), progress.steps)
         if ranks.first:
             run.forget_metrics_after(progress.steps)
@@ -89,7 +90,7 @@ def run(job: Job, run: RunDir) -> None:
             report=reporter.step,
             evaluate=lambda step: {} if evaluation is None else evaluation(engine, judges, watch, run, step),
             save=lambda progress: checkpoints.save(
-                progress, updates.state(), -progress.right_frac, _cache_writer(supply)
+                progress, updates.state(), -progress.right_frac, _groups_writer(supply)
             ),
         )
     if ranks.first:
@@ -128,13 +129,17 @@ def _checkpoints(job: Job, model: Model, folder: Path) -> Checkpoints:
     )
 
 
-def _cache_writer(supply: Supply) -> Callable[[Path], None]:
-    """Writes the cache as it is now."""
+def _groups_writer(supply: Supply) -> Callable[[Path], None]:
+    """Writes the groups that later steps use, as they are now."""
     from h1r_cli.rl.store import Stored, write
+    from h1r_cli.rl.supply import goes_on
 
-    kept = supply.kept
-    stored = [Stored(group, [None] * len(group.rollouts), ["cached"] * len(group.rollouts)) for group in kept]
-    return lambda into: write(into / CACHE, stored)
+    def stored(group: Group) -> Stored:
+        book: Book = "carried" if goes_on(group) else "cached"
+        return Stored(group, [None] * len(group.rollouts), [book] * len(group.rollouts))
+
+    kept = [stored(group) for group in supply.kept]
+    return lambda into: write(into / KEPT, kept)
 
 
 def _watchdog(job: Job, run: RunDir) -> Watchdog:
@@ -198,6 +203,7 @@ def _supply(job: Job, tokenizer: Tokenizer, roller: Roller) -> Supply:
         most_generations=supply.reject_sampling_bound,
         cache_refresh_steps=supply.cache_refresh_steps,
         cache_age_steps=supply.cache_age_steps,
+        carried_frac=supply.carried_frac,
         seed=settings.seed,
     )
     prompt = system_prompt(settings)

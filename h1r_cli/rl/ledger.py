@@ -9,19 +9,19 @@ expired       in a group that was cached, and dropped as too old or for want of 
 surplus       in a group that would have taught, and for which there was no cache
 unverified    its verifier did not come to an end
 lost          its engine did not finish it
+carried       in a group of which some rollouts go on in the next step
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
-Book = Literal["trained", "cached", "all-right", "all-wrong", "truncated", "expired", "surplus", "unverified", "lost"]
-BOOKS: tuple[Book, ...] = (
-    *("trained", "cached", "all-right", "all-wrong", "truncated"),
-    *("expired", "surplus", "unverified", "lost"),
-)  # fmt: skip
+Book = Literal[
+    "trained", "cached", "all-right", "all-wrong", "truncated", "expired", "surplus", "unverified", "lost", "carried"
+]
+BOOKS: tuple[Book, ...] = get_args(Book)
 
 
 class Ledger:
@@ -47,6 +47,11 @@ class Ledger:
         """From one place to another, such as from `cached` to `trained`."""
         self.book(difficulty, source, -tokens)
         self.book(difficulty, target, tokens)
+
+    def take_back(self, difficulty: str, book: Book, tokens: int) -> None:
+        """Tokens that will be generated and booked again, with others."""
+        self.generated[difficulty] -= tokens
+        self.book(difficulty, book, -tokens)
 
     def check(self) -> None:
         """Raise an AssertionError unless each generated token is in exactly one book."""

@@ -67,6 +67,7 @@ def of_batch(batch: Batch, step: int) -> dict[str, float]:
         "rl/groups": len(batch.groups),
         "rl/groups_from_cache": batch.from_cache,
         "rl/step_generations": batch.generations,
+        "rl/rollouts_carried": batch.carried,
     }
     if batch.groups:
         flat["rl/stale_steps"] = sum(step - group.version for group in batch.groups) / len(batch.groups)

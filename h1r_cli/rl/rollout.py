@@ -1,4 +1,9 @@
-"""Prompts -> completions with their log-probabilities -> verdicts, which come while other rollouts still run."""
+"""Prompts -> completions with their log-probabilities -> verdicts, which come while other rollouts still run.
+
+The last few of a long batch hold up all others. They may be stopped instead, and go on in the next step from the
+tokens that they have, under the new weights: each token keeps the log-probability it was drawn with, so importance
+sampling corrects for the change. A rollout is stopped so once at most.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from torch import Tensor
 
 from h1r_cli.errors import EngineError
 from h1r_cli.generation import Completed, collect
-from h1r_cli.rewards.pool import Pool
+from h1r_cli.rewards.pool import NO_VERDICT, Pool
 from h1r_cli.rewards.process import Job
 from h1r_cli.rl.watchdog import UNWATCHED, Watch
 from h1r_cli.types import (
@@ -29,6 +34,7 @@ from h1r_cli.types import (
 
 T = TypeVar("T")
 REWARD = "reward"  # its name in the pool
+NOT_ENDED = Verdict(0.0, False, None, NO_VERDICT + "the rollout has not ended")
 POLL_S = 0.1
 
 
@@ -41,6 +47,7 @@ class Wanted:
     prompt_ids: tuple[int, ...]
     index: int
     seed: int
+    begun: Rollout | None = None  # to go on from
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,83 +60,121 @@ class Roller:
     sampling: Sampling
     watch: Watch = UNWATCHED
 
-    def roll(self, wanted: Sequence[Wanted], version: int) -> tuple[list[Rollout], int]:
+    def roll(self, wanted: Sequence[Wanted], version: int, carried_frac: float = 0.0) -> tuple[list[Rollout], int]:
         """The rollouts, in the order wanted; and how many tokens were lost with those that had to be made again.
 
         Args:
             version: of the policy whose weights the engine has.
+            carried_frac: share that is stopped when it is all that still runs, unless one of them was begun earlier;
+                those end as "aborted", without a verdict: see `is_unfinished`.
 
         Raises:
             EngineError: a rollout was lost twice.
         """
-        found: list[Rollout | None] = [None] * len(wanted)
-        judging: dict[int, tuple[int, Completed, str]] = {}  # job -> place in `wanted`, and what it judges
-        lost = self._generate(wanted, judging, found, version)
-        while judging:
-            self._take_verdicts(judging, found, version, wait_s=POLL_S)
-        made = [rollout for rollout in found if rollout is not None]
+        rolling = _Rolling(self, wanted, version, int(carried_frac * len(wanted)))
+        rolling.generate()
+        rolling.await_verdicts()
+        made = [rollout for rollout in rolling.found if rollout is not None]
         if len(made) < len(wanted):  # groups are told apart by their places in this list
             raise AssertionError(f"the engine ended with {len(made)} of {len(wanted)} rollouts")
-        return made, lost
+        return made, rolling.lost
 
-    def _generate(
-        self,
-        wanted: Sequence[Wanted],
-        judging: dict[int, tuple[int, Completed, str]],
-        found: list[Rollout | None],
-        version: int,
-    ) -> int:
-        """Hand each completion to the judges as it ends; the tokens of those that the engine dropped."""
-        places = {f"{one.place}/{one.index}": place for place, one in enumerate(wanted)}
-        again: set[str] = set()
-        lost = 0
-        for name, place in places.items():
-            self.engine.submit(self._request(name, wanted[place]))
-        for completed in collect(self.engine, lambda tokens: self.watch.event(f"{tokens} tokens")):
+
+def is_unfinished(rollout: Rollout) -> bool:
+    """Whether it goes on in the next step."""
+    return rollout.end == "aborted"
+
+
+class _Rolling:
+    """Rollouts in the making: those that still run, those that are being judged, and those that are `found`."""
+
+    def __init__(self, roller: Roller, wanted: Sequence[Wanted], version: int, most_carried: int) -> None:
+        self.roller, self.wanted, self.version, self.most_carried = roller, wanted, version, most_carried
+        self.found: list[Rollout | None] = [None] * len(wanted)
+        self.lost = 0  # tokens
+        self._places = {
+            f"{one.place}/{one.index}{'' if one.begun is None else '+'}": i for i, one in enumerate(wanted)
+        }
+        self._running = set(self._places)
+        self._again: set[str] = set()  # dropped by the engine, and asked for once more
+        self._stopped: set[str] = set()
+        self._judging: dict[int, tuple[Completed, str]] = {}  # job -> what it judges
+
+    def generate(self) -> None:
+        """Hand each completion to the judges as it ends."""
+        roller = self.roller
+        for name in self._places:
+            self._submit(name)
+        for completed in collect(roller.engine, lambda tokens: roller.watch.event(f"{tokens} tokens")):
             name = completed.request_id
-            one = wanted[places[name]]
-            if completed.end == "aborted":
-                if name in again:
-                    raise EngineError(
-                        f"the engine dropped the rollout of problem '{one.problem.id}' twice (request {name})",
-                        fix="see its log; what is written is kept, go on with --resume",
-                    )
-                again.add(name)
-                lost += len(completed.ids)
-                self.engine.submit(self._request(name, one))
+            one = self.wanted[self._places[name]]
+            if completed.end == "aborted" and name not in self._stopped:
+                self._try_again(name, one.problem.id, len(completed.ids))
                 continue
-            self.watch.event(f"rollout {name} of problem '{one.problem.id}' ended")
-            text = self.decode(completed.ids)
-            judging[self.judges.submit(Job(REWARD, one.problem, text))] = places[name], completed, text
-            self._take_verdicts(judging, found, version)
-        return lost
+            roller.watch.event(f"rollout {name} of problem '{one.problem.id}' ended")
+            text = roller.decode([*_begun_ids(one), *completed.ids])
+            if completed.end == "aborted":
+                self._find(completed, text, NOT_ENDED)
+                continue
+            self._judging[roller.judges.submit(Job(REWARD, one.problem, text))] = completed, text
+            self._take_verdicts()
+            self._running.discard(name)
+            self._stop_the_last()
 
-    def _request(self, name: str, one: Wanted) -> Request:
-        return Request(name, one.prompt_ids, replace(self.sampling, seed=one.seed))
+    def await_verdicts(self) -> None:
+        """Until all are judged."""
+        while self._judging:
+            self._take_verdicts(wait_s=POLL_S)
 
-    def _take_verdicts(
-        self,
-        judging: dict[int, tuple[int, Completed, str]],
-        found: list[Rollout | None],
-        version: int,
-        wait_s: float = 0.0,
-    ) -> None:
-        for job, verdict in self.judges.poll(wait_s):
-            place, completed, text = judging.pop(job)
-            found[place] = _rollout(int(completed.request_id.rpartition("/")[2]), completed, text, verdict, version)
-            self.watch.event(f"verdict on rollout {completed.request_id}")
+    def _submit(self, name: str) -> None:
+        one, sampling = self.wanted[self._places[name]], self.roller.sampling
+        begun = _begun_ids(one)
+        left = replace(
+            sampling,
+            seed=one.seed,
+            max_tokens=sampling.max_tokens - len(begun),
+            min_tokens=max(0, sampling.min_tokens - len(begun)),
+        )
+        self.roller.engine.submit(Request(name, (*one.prompt_ids, *begun), left))
+
+    def _try_again(self, name: str, problem: str, tokens: int) -> None:
+        if name in self._again:
+            raise EngineError(
+                f"the engine dropped the rollout of problem '{problem}' twice (request {name})",
+                fix="see its log; what is written is kept, go on with --resume",
+            )
+        self._again.add(name)
+        self.lost += tokens
+        self._submit(name)
+
+    def _stop_the_last(self) -> None:
+        """Once so few run that they may be carried over."""
+        late = self._running - self._stopped
+        if len(late) <= self.most_carried and all(self.wanted[self._places[name]].begun is None for name in late):
+            self._stopped |= late
+            for name in late:
+                self.roller.engine.abort(name)
+
+    def _take_verdicts(self, wait_s: float = 0.0) -> None:
+        for job, verdict in self.roller.judges.poll(wait_s):
+            completed, text = self._judging.pop(job)
+            self._find(completed, text, verdict)
+            self.roller.watch.event(f"verdict on rollout {completed.request_id}")
+
+    def _find(self, completed: Completed, text: str, verdict: Verdict) -> None:
+        place = self._places[completed.request_id]
+        one = self.wanted[place]
+        ids, logprobs = (np.asarray(completed.ids, np.int32), np.asarray(completed.behaviour_logprobs, np.float32))
+        version = self.version
+        if one.begun is not None and len(one.begun.token_ids):
+            ids = np.concatenate([one.begun.token_ids, ids])
+            logprobs = np.concatenate([one.begun.behaviour_logprobs, logprobs])
+            version = one.begun.version
+        self.found[place] = Rollout(one.index, ids, logprobs, version, completed.end, text, verdict)
 
 
-def _rollout(index: int, completed: Completed, text: str, verdict: Verdict, version: int) -> Rollout:
-    return Rollout(
-        index,
-        np.asarray(completed.ids, dtype=np.int32),
-        np.asarray(completed.behaviour_logprobs, dtype=np.float32),
-        version,
-        completed.end,
-        text,
-        verdict,
-    )
+def _begun_ids(one: Wanted) -> list[int]:
+    return [] if one.begun is None else one.begun.token_ids.tolist()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
     group, place, sample, id, problem (JSON), prompt_ids, text, answer, token_ids, behaviour_logprobs, version, end,
     reward, correct, extracted, reason, parts (JSON); advantage (null where it was not trained on), booked
 
-`h1r verify` reads such a file; a cache is kept in one.
+`h1r verify` reads such a file; what later steps use is kept in one beside a checkpoint.
 """
 
 from __future__ import annotations

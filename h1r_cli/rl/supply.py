@@ -8,24 +8,27 @@ gives no policy gradient. What is done about it is PAPER section 3's choice of t
     duplicate   drop it, and fill the batch with copies of others, drawn at random
 
 A rollout's seed follows from its problem's place in the stream, so that which rollouts a step sees depends on neither
-ranks nor timing. Every rank has all groups, and the same cache; each generates and judges its share.
+ranks nor timing, unless the last of a generation may go on in the next (`carried_frac`). Every rank has all groups,
+and the same cache; each generates and judges its share.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Literal
 
 from h1r_cli.errors import H1RError
+from h1r_cli.rl.books import Books
 from h1r_cli.rl.cache import Cache
 from h1r_cli.rl.curriculum import Curriculum
-from h1r_cli.rl.ledger import Book, Ledger
-from h1r_cli.rl.rollout import Engines, Roller, Wanted
-from h1r_cli.rl.rows import Weighing, is_judged, is_masked, trained_of
+from h1r_cli.rl.ledger import Ledger
+from h1r_cli.rl.rollout import Engines, Roller, Wanted, is_unfinished
+from h1r_cli.rl.rows import Weighing, is_judged
 from h1r_cli.rl.store import Stored
 from h1r_cli.seeds import seed_for
 from h1r_cli.train.ranks import Ranks
@@ -46,6 +49,7 @@ class Demand:
     most_generations: int = 10  # of one step, after which the run is stopped
     cache_refresh_steps: int = 0  # 0: never
     cache_age_steps: int = 0  # oldest that a cached group may be; 0: any
+    carried_frac: float = 0.0  # of a generation's rollouts: the last, which go on in the next
     seed: int = 0
 
 
@@ -59,6 +63,7 @@ class Batch:
     from_cache: int = 0  # groups
     generations: int = 0  # calls for rollouts
     lost_tokens: int = 0
+    carried: int = 0  # rollouts that go on in the next step
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class _Begun:
 
     batch: Future[Batch]
     state: dict[str, Any]
-    cached: tuple[Group, ...]
+    kept: tuple[Group, ...]
 
 
 class Supply:
@@ -86,9 +91,10 @@ class Supply:
         cache_groups: int,
     ) -> None:
         self.demand, self.weighing, self.curriculum, self.roller = demand, weighing, curriculum, roller
-        self.encode, self.difficulty = encode, difficulty
+        self.encode = encode
         self.ranks, self.engines = ranks, engines
-        self.cache, self.ledger = Cache(cache_groups), Ledger()
+        self.cache, self.books = Cache(cache_groups), Books(Ledger(), difficulty, weighing)
+        self.carried: list[Group] = []  # of which some rollouts have not ended
         self.places: Counter[int] = Counter()  # by stage: problems taken from its stream
         self.teaching_frac = 1.0  # running share of the groups that teach
         self._thread = ThreadPoolExecutor(1, "supply")
@@ -114,7 +120,7 @@ class Supply:
         Until `batch` hands it over, `state` and `kept` are as if it had not been begun: a run that goes on from there
         makes it again.
         """
-        kept = self.state(), self.cache.groups
+        kept = self.state(), self.kept
         self._begun = _Begun(self._thread.submit(self._make, step, version), *kept)
 
     def wait(self) -> None:
@@ -130,7 +136,7 @@ class Supply:
         while len(batch.groups) < demand.batch_groups:
             if batch.generations == demand.most_generations:
                 raise self._no_signal(step, batch)
-            teaching = self._generate(step, version, demand.batch_groups - len(batch.groups), batch)
+            teaching = self._teaching(step, version, demand.batch_groups - len(batch.groups), batch)
             missing = demand.batch_groups - len(batch.groups)
             batch.groups += teaching[:missing]
             self._keep(teaching[missing:], batch)
@@ -139,79 +145,97 @@ class Supply:
         if demand.filling == "duplicate":
             lucky = random.Random(seed_for(demand.seed, "duplicates", step))
             batch.groups += lucky.choices(batch.groups, k=demand.batch_groups - len(batch.groups))
-        self._book_trained(batch, cached)
+        batch.carried = sum(is_unfinished(rollout) for group in self.carried for rollout in group.rollouts)
+        self.books.trained(batch.groups, cached, batch.stored)
         self.ledger.check()
         return batch
 
     @property
+    def ledger(self) -> Ledger:
+        """Where each token went."""
+        return self.books.ledger
+
+    @property
     def kept(self) -> tuple[Group, ...]:
-        """The cache's groups, oldest first."""
-        return self.cache.groups if self._begun is None else self._begun.cached
+        """The groups that later steps use: the cache's, oldest first, and those that go on."""
+        return (*self.cache.groups, *self.carried) if self._begun is None else self._begun.kept
 
     def state(self) -> dict[str, Any]:
-        """The places and the ledger, as plain values; the cache's groups are kept apart."""
+        """The places and the ledger, as plain values; `kept` are to be stored apart."""
         if self._begun is not None:
             return self._begun.state
         places = {str(stage): place for stage, place in self.places.items()}
         return {"places": places, "teaching_frac": self.teaching_frac, "ledger": self.ledger.state()}
 
-    def restore(self, state: Mapping[str, Any], cached: Iterable[Group]) -> None:
-        """Take back what `state` gave, and the cache."""
+    def restore(self, state: Mapping[str, Any], kept: Sequence[Group]) -> None:
+        """Take back what `state` and `kept` gave."""
         self.places = Counter({int(stage): place for stage, place in state["places"].items()})
         self.teaching_frac = state["teaching_frac"]
-        self.ledger = Ledger(state["ledger"])
-        self.cache = Cache(self.cache.size, cached)
+        self.books.ledger = Ledger(state["ledger"])
+        self.cache = Cache(self.cache.size, (group for group in kept if not goes_on(group)))
+        self.carried = [group for group in kept if goes_on(group)]
 
     # --- generation ---
 
-    def _generate(self, step: int, version: int, missing: int, batch: Batch) -> list[Group]:
+    def _teaching(self, step: int, version: int, missing: int, batch: Batch) -> list[Group]:
         """One generation: all its groups are booked but those that teach, which come back."""
-        stage = self.curriculum.stage_at(step)
-        start, count = self.places[stage], self._how_many(missing)
-        wanted = [
-            Wanted(problem, place, prompt_ids, index, seed_for(self.demand.seed, "rollout", stage, place, index))
-            for place, problem in self.curriculum.problems(stage, start, count)
-            for prompt_ids in [self.encode(problem)]
-            for index in range(self.demand.group_size)
-        ]
-        self.places[stage] += count
-        groups = self._groups(wanted, self._roll(wanted, version, batch))
-        batch.generations += 1
-        batch.generated += groups
-        for group in groups:
-            self.ledger.generate(self.difficulty(group.problem), group.tokens)
+        groups = self._generate(step, version, missing, batch)
         teaching = [group for group in groups if _teaches(group)]
         for group in groups:
             if not _teaches(group):
-                self._book(group, "all-right" if group.correct else "all-wrong", batch)
-        share = len(teaching) / len(groups)
-        self.teaching_frac += RATE_WEIGHT * (share - self.teaching_frac)
+                self.books.dropped(group, "all-right" if group.correct else "all-wrong", batch.stored)
+        if groups:
+            self.teaching_frac += RATE_WEIGHT * (len(teaching) / len(groups) - self.teaching_frac)
         return teaching
+
+    def _generate(self, step: int, version: int, missing: int, batch: Batch) -> list[Group]:
+        """The groups that a generation ends: those that went on into it, and new ones."""
+        stage, demand = self.curriculum.stage_at(step), self.demand
+        start, count = self.places[stage], self._how_many(missing)
+        going_on, self.carried = self.carried, []
+        fresh = [
+            Group(problem, place, self.encode(problem), ())
+            for place, problem in self.curriculum.problems(stage, start, count)
+        ]
+        wanted = [
+            Wanted(group.problem, group.place, group.prompt_ids, begun.index, seed, begun)
+            for group in going_on
+            for begun in filter(is_unfinished, group.rollouts)
+            for seed in [seed_for(demand.seed, "carried", step, group.place, begun.index)]
+        ] + [
+            Wanted(group.problem, group.place, group.prompt_ids, index, seed)
+            for group in fresh
+            for index in range(demand.group_size)
+            for seed in [seed_for(demand.seed, "rollout", stage, group.place, index)]
+        ]
+        self.places[stage] += count
+        made = iter(self._roll(wanted, version, batch))
+        groups = [_filled(group, made, demand.group_size) for group in (*going_on, *fresh)]
+        batch.generations += 1
+        self.books.taken_up(going_on)
+        self.books.generated(groups)
+        self.carried = [group for group in groups if goes_on(group)]
+        self.books.carried(self.carried)
+        ended = [group for group in groups if not goes_on(group)]
+        batch.generated += ended
+        return ended
 
     def _how_many(self, missing: int) -> int:
         """Problems to ask for: the setting's, or as many as will likely fill the batch."""
         demand = self.demand
         if demand.filling != "backfill":
-            return missing
-        likely = -(-missing // max(self.teaching_frac, 0.1))
-        return demand.generation_groups or int(min(likely, 4 * demand.batch_groups))
+            return max(0, missing - len(self.carried))
+        likely = -(-missing // max(self.teaching_frac, 0.1)) - len(self.carried)
+        return demand.generation_groups or max(0, int(min(likely, 4 * demand.batch_groups)))
 
     def _roll(self, wanted: list[Wanted], version: int, batch: Batch) -> list[Rollout]:
         """This rank makes its share of the rollouts; all get all of them."""
-        made = self.roller.roll(self.engines.share(wanted), version)
+        made = self.roller.roll(self.engines.share(wanted), version, self.demand.carried_frac)
         parts = self.ranks.gather_values(made)
         lost = sum(tokens for _, tokens in parts)
         batch.lost_tokens += lost
-        self.ledger.generate("unrated", lost)
-        self.ledger.book("unrated", "lost", lost)
+        self.books.lost(lost)
         return [rollout for rollouts, _ in parts for rollout in rollouts]
-
-    def _groups(self, wanted: list[Wanted], rollouts: list[Rollout]) -> list[Group]:
-        size = self.demand.group_size
-        return [
-            Group(first.problem, first.place, first.prompt_ids, tuple(rollouts[i : i + size]))
-            for i, first in zip(range(0, len(wanted), size), wanted[::size], strict=True)
-        ]
 
     # --- the cache ---
 
@@ -220,49 +244,13 @@ class Supply:
         oldest = step - demand.cache_age_steps if demand.cache_age_steps else 0
         if demand.cache_refresh_steps and step and step % demand.cache_refresh_steps == 0:
             oldest = step
-        self._expire(self.cache.expire(oldest))
+        self.books.expired(self.cache.expire(oldest))
 
     def _keep(self, surplus: list[Group], batch: Batch) -> None:
-        if not self.cache.size:
-            for group in surplus:
-                self._book(group, "surplus", batch)
-            return
         for group in surplus:
-            self._book(group, "cached", batch)
-        self._expire(self.cache.put(surplus))
-
-    def _expire(self, groups: list[Group]) -> None:
-        for group in groups:
-            tokens = sum(len(rollout.token_ids) for rollout in group.rollouts if is_judged(rollout))
-            self.ledger.move(self.difficulty(group.problem), "cached", "expired", tokens)
-
-    # --- the ledger ---
-
-    def _book(self, group: Group, book: Book, batch: Batch) -> None:
-        """A whole group, but for the rollouts that have no verdict."""
-        booked: list[Book] = [book if is_judged(rollout) else "unverified" for rollout in group.rollouts]
-        for rollout, where in zip(group.rollouts, booked, strict=True):
-            self.ledger.book(self.difficulty(group.problem), where, len(rollout.token_ids))
-        batch.stored.append(Stored(group, [None] * len(booked), booked))
-
-    def _book_trained(self, batch: Batch, cached: list[Group]) -> None:
-        """Each group of the batch once, however often it is in it; those that were cached are moved."""
-        from_cache = {id(group) for group in cached}
-        for group in {id(group): group for group in batch.groups}.values():
-            advantage = {id(one.rollout): one.advantage for one in trained_of(group, self.weighing)}
-            booked: list[Book] = [self._book_of(rollout) for rollout in group.rollouts]
-            for rollout, where in zip(group.rollouts, booked, strict=True):
-                difficulty, tokens = self.difficulty(group.problem), len(rollout.token_ids)
-                if id(group) not in from_cache:
-                    self.ledger.book(difficulty, where, tokens)
-                elif where != "unverified":  # which was booked so when it was cached
-                    self.ledger.move(difficulty, "cached", where, tokens)
-            batch.stored.append(Stored(group, [advantage.get(id(one)) for one in group.rollouts], booked))
-
-    def _book_of(self, rollout: Rollout) -> Book:
-        if not is_judged(rollout):
-            return "unverified"
-        return "truncated" if is_masked(rollout, self.weighing) else "trained"
+            self.books.dropped(group, "cached" if self.cache.size else "surplus", batch.stored)
+        if self.cache.size:
+            self.books.expired(self.cache.put(surplus))
 
     def _no_signal(self, step: int, batch: Batch) -> H1RError:
         counts = Counter(group.correct for group in batch.generated)
@@ -279,3 +267,15 @@ def _teaches(group: Group) -> bool:
     """Whether some of its judged rollouts are right and some wrong."""
     judged = [rollout.verdict.correct for rollout in group.rollouts if is_judged(rollout)]
     return any(judged) and not all(judged)
+
+
+def goes_on(group: Group) -> bool:
+    """Whether some of its rollouts have not ended."""
+    return any(map(is_unfinished, group.rollouts))
+
+
+def _filled(group: Group, made: Iterator[Rollout], size: int) -> Group:
+    """The group with the next of the rollouts that were made: for those that had not ended, or for all of them."""
+    if not group.rollouts:
+        return replace(group, rollouts=tuple(islice(made, size)))
+    return replace(group, rollouts=tuple(next(made) if is_unfinished(each) else each for each in group.rollouts))

@@ -46,6 +46,7 @@ ONLY: tuple[tuple[str, tuple[Any, ...], str], ...] = (  # setting, the values th
     ("supply.cache_groups", (0,), "surplus groups are thrown away after each step"),
     ("supply.cache_refresh_steps", (0,), "it has no cache"),
     ("supply.cache_age_steps", (0,), "it has no cache"),
+    ("supply.carried_frac", (0.0,), "its rollouts end in the step that they began in"),
     ("supply.generation_groups", (None,), "it asks for two problems for each group that teaches nothing"),
     ("rollout.min_tokens", (0,), "its sampling has no shortest response"),
     ("learning_rate_schedule", ("constant",), "level or a cosine after the warm-up"),

@@ -83,6 +83,12 @@ class Supply(Table):
     asynchronous: bool = Field(
         False, description="make the next step's rollouts while this one trains, one version behind (our choice: off)"
     )
+    carried_frac: float = Field(
+        0.0,
+        ge=0.0,
+        le=0.5,
+        description="of a generation's rollouts: the last, stopped and gone on with in the next (our choice: none)",
+    )
     cache_groups: int = Field(128, ge=0, description="surplus groups kept for later steps (PAPER: bounded)")
     cache_refresh_steps: int = Field(0, ge=0, description="steps after which the cache is emptied; 0: never (ours)")
     cache_age_steps: int = Field(0, ge=0, description="most steps that a group is kept; 0: any number (our choice)")

@@ -6,7 +6,7 @@
     checkpoints/step-000200/       config.json and tokenizer, as in Hugging Face's format
                          shard-00000-of-00002.safetensors   weights/, exp_avg/, exp_avg_sq/ NAME, float32, whole
                          progress.json   how far the run is, its place in the data included
-                         and what else the trainer keeps, such as cache.parquet
+                         and what else the trainer keeps, such as groups.parquet
 
 Each rank writes a share of the parameters, whole, whatever they are spread over while training: so a checkpoint knows
 nothing of ranks and ZeRO stages. It is copied to the host's memory, then written aside by a thread, flushed to the

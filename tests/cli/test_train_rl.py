@@ -83,17 +83,19 @@ def test_a_run_writes_metrics_rollouts_checkpoints_and_a_model(train, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_weights(train, tmp_path):
-    train("whole")
+    carried = "supply.carried_frac=0.25"
+    train("whole", carried)
     lucky, killed = random.Random(0), tmp_path / "killed"
     for _ in range(6):
-        process = train.start("killed", flags=("--resume",) if killed.exists() else ())
+        process = train.start("killed", carried, flags=("--resume",) if killed.exists() else ())
         try:
             process.wait(timeout=5 + 4 * lucky.random())
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
         process.communicate()
-    train("killed", flags=("--resume",))
+    train("killed", carried, flags=("--resume",))
     whole, resumed = metrics(tmp_path / "whole"), metrics(killed)
+    assert any(row.get("rl/rollouts_carried") for row in whole.values())
     assert {step: timeless(row) for step, row in resumed.items()} == {s: timeless(row) for s, row in whole.items()}
     first, second = weights(tmp_path / "whole"), weights(killed)
     assert all((first[name] == second[name]).all() for name in first)

@@ -46,6 +46,7 @@ def nano_supply():
             )
 
         make.engine, make.judges, make.tokenizer, make.sampling = engine, judges, tokenizer, sampling
+        make.model = NANO
         yield make
 
 

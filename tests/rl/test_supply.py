@@ -6,11 +6,18 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+import torch
 
 from h1r_cli.errors import EngineError, H1RError
+from h1r_cli.model.load import load_model
 from h1r_cli.rl.curriculum import Curriculum, Stage
-from h1r_cli.rl.rollout import Roller
-from h1r_cli.rl.rows import Weighing
+from h1r_cli.rl.loss import Objective
+from h1r_cli.rl.policy import PolicyLoss
+from h1r_cli.rl.rollout import Roller, is_unfinished
+from h1r_cli.rl.rows import PolicyRowTensors, Weighing, is_judged, rows_of, trained_of
+from h1r_cli.rl.store import Stored, read_groups, write
+from h1r_cli.rl.supply import goes_on
+from h1r_cli.train.ranks import ALONE
 from h1r_plugins.data.arith import arith
 
 
@@ -149,6 +156,44 @@ def test_a_lost_rollout_is_made_again_and_its_tokens_are_booked(nano_supply):
     with pytest.raises(EngineError, match=r"dropped the rollout of problem .* twice \(request 1/2\)"):
         nano_supply(roller=rolling(2)).batch(0, version=0)
     list(nano_supply.engine.events())  # what was still in flight
+
+
+def test_the_last_rollouts_go_on_in_the_next_step_from_the_tokens_that_they_have(nano_supply, tmp_path):
+    supply = nano_supply(generation_groups=6, carried_frac=0.25)
+    first = supply.batch(0, version=0)
+    waiting = {(group.place, rollout.index): rollout for group in supply.carried for rollout in group.rollouts}
+    begun = {name: rollout for name, rollout in waiting.items() if is_unfinished(rollout)}
+    assert 0 < len(begun) == first.carried <= 6
+    assert not any(goes_on(group) for group in (*first.groups, *supply.cache.groups))
+    assert supply.ledger.metrics()["ledger/carried_frac"] > 0
+
+    write(tmp_path / "kept.parquet", [Stored(g, [None] * 4, ["carried"] * 4) for g in supply.kept])
+    again = nano_supply(generation_groups=6, carried_frac=0.25)
+    again.restore(supply.state(), read_groups(tmp_path / "kept.parquet"))
+    second, resumed = (one.batch(1, version=1) for one in (supply, again))
+    ended = {(group.place, rollout.index): rollout for group in second.generated for rollout in group.rollouts}
+    for name, earlier in waiting.items():
+        length = len(earlier.token_ids)
+        assert ended[name].token_ids[:length].tolist() == earlier.token_ids.tolist()
+        assert ended[name].behaviour_logprobs[:length].tolist() == earlier.behaviour_logprobs.tolist()
+        assert ended[name].version == 0
+        assert (len(ended[name].token_ids) > length) == (name in begun)
+        assert is_judged(ended[name])
+    assert [group.tokens for group in second.generated] == [group.tokens for group in resumed.generated]
+    assert supply.ledger.state() == again.ledger.state()
+
+
+def test_log_probabilities_of_a_rollout_in_two_parts_are_those_of_the_whole(nano_supply):
+    supply = nano_supply(generation_groups=6, carried_frac=0.25)
+    supply.batch(0, version=0)
+    places = {group.place for group in supply.carried}
+    groups = [group for group in supply.batch(1, version=0).generated if group.place in places]
+    members = [one for group in groups for one in trained_of(group, Weighing())]
+    rows = rows_of(members, Weighing(), 4096, ALONE, share_prompts=True)
+    policy = PolicyLoss(load_model(nano_supply.model), Objective(), temperature=0.85)
+    with torch.no_grad():
+        worst = max(float(policy(PolicyRowTensors.of(row, "cpu"), logprobs_only=True)[2]) for row in rows)
+    assert worst < 1e-3
 
 
 def test_stages_follow_each_other_and_the_last_goes_on():
