@@ -262,10 +262,14 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an engine can do: names of confidences, and the longest prompt + completion (None: unbounded)."""
+    """What an engine can do: names of confidences, and the longest prompt + completion (None: unbounded).
+
+    `shared` says that a run's processes have one and the same model behind their engines: servers that outlive it.
+    """
 
     confidences: frozenset[str]
     max_length_tokens: int | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

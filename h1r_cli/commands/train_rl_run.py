@@ -51,7 +51,7 @@ def run(job: Job, run: RunDir) -> None:
     """Train, writing metrics, rollouts and checkpoints as it goes, and leave the model in Hugging Face's format."""
     from h1r_cli.commands.train_rl_report import Reporter, evaluator
     from h1r_cli.model.tokenizer import load_tokenizer
-    from h1r_cli.rl.loop import train
+    from h1r_cli.rl.loop import hand_over, train
     from h1r_cli.rl.progress import Progress
     from h1r_cli.rl.rollout import Roller
     from h1r_cli.rl.store import read_groups
@@ -73,7 +73,8 @@ def run(job: Job, run: RunDir) -> None:
         if newest is not None:
             updates.restore(progress.updates, checkpoint.read_state(newest))
             supply.restore(progress.supply, read_groups(newest / KEPT))
-            engine.load_weights(updates.weights(), progress.steps)
+        if newest is not None or engine.capabilities.shared:  # servers may have those of an earlier run
+            hand_over(updates.weights(), progress.steps, engine, ranks)
         if ranks.first:
             run.forget_metrics_after(progress.steps)
         reporter = opened.enter_context(Reporter(job, run, watch, progress))

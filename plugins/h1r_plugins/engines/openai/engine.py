@@ -7,8 +7,10 @@ log-probabilities for each token travel as text, which costs a server much of it
 Confidences are right where the server's log-probabilities are those of the raw logits, as vLLM's are unless it is
 started with another --logprobs-mode. The log-probabilities of the distribution that was *sampled* can be told from
 them only at temperature 1 with neither top-p, top-k nor min_tokens, and at temperature 0: under any other sampling
-`behaviour_logprobs` are NaN. Random numbers are the server's, so that the same seed draws other tokens than it does
-with an engine of ours. A stream that breaks goes on from the tokens that came, on another server where there is one.
+`behaviour_logprobs` are NaN. Training needs them: it takes servers with --logprobs-mode processed_logprobs, which
+have no confidences then, and sends them its weights (`h1r_plugins.engines.openai.weights`). Random numbers are the
+server's, so that the same seed draws other tokens than it does with an engine of ours. A stream that breaks goes on
+from the tokens that came, on another server where there is one.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from h1r_cli import hookimpl
 from h1r_cli.errors import ConfigError, EngineError, listing
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from h1r_plugins.engines.openai.stream import Model, Patience, Stream
+    from h1r_plugins.engines.openai.weights import Trainee
 
 
 def openai_engine(
@@ -43,6 +46,8 @@ def openai_engine(
     backoff_s: float = 0.5,
     timeout_s: float = 600.0,
     top_logprobs: int = 20,
+    logprobs_mode: Literal["raw_logprobs", "processed_logprobs"] = "raw_logprobs",
+    weights_dir: Path | None = None,
 ) -> Engine:
     """`model` gives the tokenizer alone; `base_urls` are the servers', several separated by commas or blanks.
 
@@ -50,7 +55,8 @@ def openai_engine(
     each server; the key in the environment variable `api_key_env`, where it is set, goes to all of them. A request
     whose connection fails, breaks, brings no byte for `timeout_s` seconds or is answered 429 or 5xx is tried again,
     `retries` times in a row without a token, after pauses that begin at `backoff_s` seconds and double.
-    `top_logprobs` is the most that the servers give for a token (vLLM: --max-logprobs).
+    `top_logprobs` is the most that the servers give for a token (vLLM: --max-logprobs), and `logprobs_mode` what they
+    were started with; `weights_dir` is a folder that they see at the same path, for weights in training.
     """
     from h1r_plugins.engines.openai.servers import base_urls as parsed
     from h1r_plugins.engines.openai.stream import Patience
@@ -64,7 +70,16 @@ def openai_engine(
     key = os.environ.get(api_key_env)
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     urls, patience = parsed(base_urls), Patience(retries, backoff_s)
-    return OpenAIEngine(model, urls, served_name, headers, concurrency, patience, timeout_s, top_logprobs)
+    trained = Training(logprobs_mode == "processed_logprobs", weights_dir)
+    return OpenAIEngine(model, urls, served_name, headers, concurrency, patience, timeout_s, top_logprobs, trained)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What training asks of servers: log-probabilities that are processed, and a folder for new weights."""
+
+    processed: bool = False
+    weights_dir: Path | None = None
 
 
 class OpenAIEngine:
@@ -80,6 +95,7 @@ class OpenAIEngine:
         patience: Patience,
         timeout_s: float,
         top_logprobs: int,
+        training: Training,
     ) -> None:
         from h1r_plugins.engines.openai.servers import Fleet
 
@@ -89,17 +105,21 @@ class OpenAIEngine:
         self._streams: dict[str, Stream] = {}  # in flight
         self._prompt_tokens = self._generated_tokens = 0  # of the streams that have ended
         self._longest: int | None = None
+        self._training, self._version = training, 0
+        self._trainee: Trainee | None = None  # from the first load of weights on
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(frozenset({"sampled", "top-k"}), self._longest)
+        confidences = () if self._training.processed else ("sampled", "top-k")
+        return Capabilities(frozenset(confidences), self._longest, shared=True)
 
     def __enter__(self) -> Self:
         from h1r_cli.model.tokenizer import load_tokenizer
         from h1r_plugins.engines.openai.stream import Model
 
         name, self._longest = self._find_model()
-        self._model: Model = Model(name, frozenset(load_tokenizer(self._directory).end_ids))
+        ends = frozenset(load_tokenizer(self._directory).end_ids)
+        self._model: Model = Model(name, ends, self._training.processed)
         self._arrived: SimpleQueue[tuple[Stream, Tokens | Finished | Exception]] = SimpleQueue()
         self._pool = ThreadPoolExecutor(self._threads, "h1r-openai")
         return self
@@ -131,7 +151,8 @@ class OpenAIEngine:
             )
         ends = self._model.end_ids | frozenset(request.sampling.stop_token_ids)
         line = Line(self._timeout_s, self._headers)
-        stream = Stream(request, replace(self._model, end_ids=ends), self._patience, line, judge)
+        model = replace(self._model, end_ids=ends, version=self._version)
+        stream = Stream(request, model, self._patience, line, judge)
         self._streams[request.id] = stream
         self._pool.submit(self._run, stream)
 
@@ -152,6 +173,8 @@ class OpenAIEngine:
             if isinstance(event, Exception):
                 raise event
             yield event
+        if self._trainee is not None:
+            self._trainee.check()
 
     def abort(self, request_id: str) -> None:
         stream = self._streams.get(request_id)
@@ -160,12 +183,25 @@ class OpenAIEngine:
             self._arrived.put((stream, Finished(request_id, "aborted", 0)))  # `events` knows how many it reported
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Never: the servers are not ours."""
-        raise ConfigError(
-            "engine 'openai' cannot replace the weights of servers that it does not run",
-            known="engines torch, transformers and vllm can",
-            fix="train with one of those",
-        )
+        """To all servers at once, by the folder that they share with us; on each its caches are cleared.
+
+        From then on, whenever nothing is in flight any more, each must still have them.
+        """
+        from h1r_plugins.engines.openai.weights import Trainee
+
+        if self._training.weights_dir is None:
+            raise ConfigError(
+                "engine 'openai' has no folder for new weights",
+                known="it hands them to its servers in engine.weights_dir, which these see at the same path",
+                fix="set it, or train with engine torch or vllm",
+            )
+        if self._trainee is None:
+            urls = [server.url for server in self._fleet.servers]
+            self._trainee = Trainee(urls, self._headers, self._training.weights_dir, self._timeout_s)
+        for _ in self.events():  # drained first
+            pass
+        self._trainee.load(weights, str(version))
+        self._version = version
 
     def sleep(self) -> None:
         """Nothing is given back here: the model is in the servers' memory, which stays theirs."""

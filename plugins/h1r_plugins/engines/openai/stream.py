@@ -18,10 +18,13 @@ ENDS: Mapping[str, EndReason] = {"stop": "stop", "length": "length"}  # the serv
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is asked for: its name at the servers, and the tokens that end its turns."""
+    """What is asked for: its name at the servers, the tokens that end its turns, and whether log-probabilities are
+    processed, thus of the distribution that is sampled."""
 
     name: str
     end_ids: frozenset[int]
+    processed: bool = False
+    version: int = 0  # of the weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +100,9 @@ class Stream:
         chunk = Tokens(
             self.request.id,
             tuple(piece.ids),
-            behaviour(self.request.sampling, piece.logprobs),
+            behaviour(self.request.sampling, piece.logprobs, self.model.processed),
             confidence(self._wanted, self.request.confidence_top_k, piece, url),
-            0,
+            self.model.version,
         )
         yield chunk if self.judge is None else self.judge.kept(chunk)
 

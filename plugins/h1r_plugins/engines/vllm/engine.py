@@ -203,8 +203,8 @@ class VllmEngine:
 
         On a CPU, where a sleep ends the processes, they are kept for when it wakes.
         """
+        from h1r_cli.model.weight_parts import new_folder, write_parts
         from h1r_plugins.engines.vllm.process import Load
-        from h1r_plugins.engines.vllm.weights import new_folder, write_parts
 
         self._drained("weights are loaded")
         folder, keep = new_folder(), self._options[0].device == "cpu"

@@ -1,6 +1,7 @@
 """What h1r adds to each vLLM worker: reading the confidences in bulk, and replacing the weights.
 
-vLLM mixes the class into its own worker (`worker_extension_cls`); `self.model_runner` is vLLM's.
+vLLM mixes the class into its own worker (`worker_extension_cls`); `self.model_runner` is vLLM's. A server of vLLM's
+takes it too, for weights from a training run: see engine `openai`.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class H1RWorker:
             processor.batch.leave(request_id)
         return records
 
-    def h1r_load(self, directory: str) -> None:
+    def h1r_load(self, directory: str, version: str = "") -> None:
         """Replace the model's weights by those that come in `directory`, part by part; each rank takes its share."""
-        from h1r_plugins.engines.vllm.weights import read_parts
+        from h1r_cli.model.weight_parts import read_parts
 
         self.model_runner.reload_weights(weights_iterator=read_parts(Path(directory)))
         head = self.model_runner.get_model().lm_head
@@ -37,6 +38,11 @@ class H1RWorker:
             # A tied head is in no checkpoint, so vLLM's reload passes it over; on a CPU it multiplies by a packed
             # copy of the embedding, which would stay the old one.
             head.quant_method.process_weights_after_loading(head)
+        self.h1r_loaded = version
+
+    def h1r_version(self) -> str:
+        """What was loaded last was said to be this; empty where nothing was since the worker started."""
+        return getattr(self, "h1r_loaded", "")
 
     def _processor(self) -> ConfidenceProcessor:
         processors = self.model_runner.input_batch.logitsprocs.all

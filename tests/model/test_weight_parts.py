@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from h1r_plugins.engines.vllm.weights import AHEAD, new_folder, read_parts, write_parts
+from h1r_cli.model.weight_parts import AHEAD, new_folder, read_parts, write_parts
 
 WEIGHTS = [(f"layer.{number}", torch.full((16,), float(number))) for number in range(20)]  # 64 bytes each
 

@@ -1,4 +1,4 @@
-"""New weights on their way to vLLM's workers: in parts, as they come, so that no second whole copy is made.
+"""New weights on their way to an engine's workers: in parts, as they come, so that no second whole copy is in memory.
 
 The engine writes a part, a safetensors file in memory where there is such a place; each worker reads it and says so
 by an empty file beside it; a part that all have read is deleted, unless it is to be read again after a sleep. The
