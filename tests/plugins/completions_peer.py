@@ -31,6 +31,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path != "/v1/completions":
+            return self.whole(404, {"detail": "Not Found"})
         self.server.asked.append(asked)
         self.server.keys.append(self.headers["Authorization"])
         kind, value = self.server.faults.pop(0) if self.server.faults else ("none", None)

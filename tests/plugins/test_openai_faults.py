@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from completions_peer import next_token, peers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,10 +89,11 @@ def test_the_confidence_depends_on_the_k_largest_alone_in_any_order(case):
 
 def test_where_the_sampled_distribution_is_not_known_its_log_probabilities_are_nan():
     raw = [-1.5, -0.25]
-    assert behaviour(FREE, raw) == (-1.5, -0.25)
-    assert behaviour(replace(FREE, temperature=0.0, top_p=0.9), raw) == (0.0, 0.0)
+    assert behaviour(FREE, raw, processed=False) == (-1.5, -0.25)
+    assert behaviour(replace(FREE, temperature=0.0, top_p=0.9), raw, processed=False) == (0.0, 0.0)
     for other in ({"temperature": 0.6}, {"top_p": 0.95}, {"top_k": 20}, {"min_tokens": 4, "ignore_eos": False}):
-        assert all(math.isnan(value) for value in behaviour(replace(FREE, **other), raw))
+        assert all(math.isnan(value) for value in behaviour(replace(FREE, **other), raw, processed=False))
+        assert behaviour(replace(FREE, **other), raw, processed=True) == (-1.5, -0.25)
 
 
 # --- faults that pass ---
@@ -226,7 +228,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_asked(peer, tmp_path)
             one.submit(request(confidences=("entropy",)))
         with pytest.raises(ConfigError, match="the engine holds 512 tokens"):
             one.submit(replace(request(), sampling=replace(FREE, max_tokens=600)))
-        with pytest.raises(ConfigError, match="cannot replace the weights"):
+        with pytest.raises(ConfigError, match="no folder for new weights"):
             one.load_weights([], version=1)
     with pytest.raises(ConfigError, match=r"does not serve model 'other'\n  known: m"):
         engine(peer, served_name="other").__enter__()
@@ -295,3 +297,11 @@ def test_the_key_comes_from_the_environment_and_goes_with_each_request(peer, mon
         with engine(peer, **options) as one:
             run(one, [request()])
     assert peer.keys == ["Bearer word", None]
+
+
+def test_a_server_that_takes_no_weights_is_named_with_how_to_start_it(tmp_path):
+    with peers() as [peer], engine(peer, weights_dir=tmp_path) as one, pytest.raises(EngineError) as error:
+        one.load_weights([("a", torch.zeros(2))], version=1)
+    assert f"the server {peer.url.removesuffix('/v1')} has no method h1r_load" in str(error.value)
+    assert "--worker-extension-cls" in error.value.fix
+    assert list(tmp_path.iterdir()) == []
