@@ -69,12 +69,12 @@ class Trainee:
         Raises:
             EngineError: one has other weights: it was started anew, or another run has changed them.
         """
-        for root in self._roots:
+        for root in self._roots if self._loaded else ():
             try:
                 found = self._ask(root, "h1r_version", [], CONNECT_S)["results"]
             except TryAgainError:  # nor does it answer requests
                 continue
-            if self._loaded and set(found) != {self._loaded}:
+            if set(found) != {self._loaded}:
                 raise EngineError(
                     f"the server {root} no longer has the weights that it was given",
                     known="it was started anew, or another run has loaded its own",
