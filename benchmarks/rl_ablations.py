@@ -12,7 +12,7 @@ cache        a generation is always a whole batch of problems, as a fleet of eng
 importance   an engine in bfloat16 under a trainer in float32, with weights by token and with none; beside them an
              engine in float32. Printed: pass@1 on the held-out problems, KL and worst ratio between the two.
 
-curves.svg in the folder has one curve a variant: the mean over the seeds.
+curves.svg in the folder has one curve a variant: the mean over the seeds. Runs that are there are gone on with.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("sets", nargs="*", metavar="KEY=VALUE", help="further settings of every run")
     given = parser.parse_intermixed_args()
-    given.out.mkdir(parents=True)
+    given.out.mkdir(parents=True, exist_ok=True)
     variants = VARIANTS[given.ablation]
     told = {"cache": lambda rows: cost(rows, given.reward), "importance": mismatch}[given.ablation]
     found: dict[str, list[Rows]] = {name: [] for name in variants}
@@ -74,14 +74,21 @@ def main() -> None:
 
 
 def run(out: Path, sets: Sequence[str]) -> Rows:
-    """The metrics of one run."""
+    """The metrics of one run; one that is there already, whole, is not made again."""
+    if (out / "model").exists():
+        return metrics_of(out)
     words = [word for text in [*sets, "launch.threads=1"] for word in ("--set", text)]
+    words += ["--resume"] if out.exists() else []
     subprocess.run(
         [sys.executable, "-m", "h1r_cli", "train-rl", "--config", "nano-rl", "--out", str(out), *words],
         check=True,
         stdout=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+    return metrics_of(out)
+
+
+def metrics_of(out: Path) -> Rows:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 

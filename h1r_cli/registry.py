@@ -35,6 +35,7 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implemen
         "h1r_cli.commands.deepconf",
         "h1r_cli.commands.replay",
         "h1r_cli.commands.evaluate",
+        "h1r_cli.commands.compare",
         "h1r_cli.commands.verify",
         "h1r_cli.commands.plugins",
         "h1r_cli.commands.profiles",

@@ -22,6 +22,7 @@ LAYERS = {
     "h1r_cli.data.*": 1,
     "h1r_cli.deepconf.confidence": 1,
     "h1r_cli.deepconf.vote": 1,
+    "h1r_cli.evals.paired": 1,
     "h1r_cli.evals.statistics": 1,
     "h1r_cli.evals.scoring": 1,
     "h1r_cli.plan.*": 1,

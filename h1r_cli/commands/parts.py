@@ -84,9 +84,11 @@ def problems(
     return source_problems(registry, *parse_part(data or ""))[:limit]
 
 
-def source_problems(registry: Registry, name: str, options: dict[str, Any]) -> list[Problem]:
-    """The problems of a data source; an error when it gives conversations, or nothing."""
-    records = list(build(registry, "h1r_data_sources", name, options, origin=f"--data {name}")())
+def source_problems(
+    registry: Registry, name: str, options: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> list[Problem]:
+    """The problems of a data source; an error when it gives conversations, or nothing. `given` as `build` has it."""
+    records = list(build(registry, "h1r_data_sources", name, options, given, origin=f"--data {name}")())
     found = [record for record in records if isinstance(record, Problem)]
     if len(found) != len(records) or not found:
         raise DataError(

@@ -82,3 +82,12 @@ def test_a_benchmark_brings_its_own_samples_and_the_model_its_sampling(h1r, tiny
     rows = [json.loads(line) for line in (tmp_path / "run" / "completions-arith.jsonl").read_text().splitlines()]
     assert len(rows) == 2 * 8
     assert all(row["tokens"] <= 4 for row in rows)
+
+
+def test_one_source_with_two_sets_of_options_is_two_evaluations(h1r, tmp_path):
+    sources = [f"arith:split=test,size=3,steps_max={steps}" for steps in (2, 3)]
+    h1r("eval", *sources, "--model", "h1r-nano", "--max-tokens", "48", "--out", "run")
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert list(report) == ["arith_split=test_size=3_steps_max=2", "arith_split=test_size=3_steps_max=3"]
+    assert len(list((tmp_path / "run").glob("completions-*.jsonl"))) == 2
+    assert "named twice" in h1r("eval", sources[0], sources[0], "--model", "h1r-nano", status=2).stderr
