@@ -24,6 +24,13 @@ from h1r_cli.errors import PluginError, listing, nearest, unknown_name
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+BENCHMARKS = (  # each with the data source of its name
+    "h1r_plugins.benchmarks.hle",
+    "h1r_plugins.benchmarks.instruction_following",
+    "h1r_plugins.benchmarks.mathematics",
+    "h1r_plugins.benchmarks.multiple_choice",
+    "h1r_plugins.benchmarks.programs",
+)
 BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implement it
     "h1r_commands": (
         "h1r_cli.commands.train_sft",
@@ -47,6 +54,7 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implemen
         "h1r_plugins.data.hf",
         "h1r_plugins.data.jsonl",
         "h1r_plugins.data.parquet",
+        *BENCHMARKS,
     ),
     "h1r_rewards": (
         "h1r_plugins.rewards.choice",
@@ -72,7 +80,10 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implemen
         "h1r_plugins.engines.vllm.engine",
     ),
     "h1r_observers": ("h1r_plugins.observers.tensorboard", "h1r_plugins.observers.wandb"),
-    "h1r_benchmarks": ("h1r_plugins.benchmarks.arith",),
+    "h1r_benchmarks": (
+        "h1r_plugins.benchmarks.arith",
+        *BENCHMARKS,
+    ),
     "h1r_models": ("h1r_plugins.models.nano",),
     "h1r_profiles": ("h1r_profiles",),
 }

@@ -64,8 +64,11 @@ class Kept:
         )
 
 
-def source(kept: Kept, problem: Callable[[int, Row], Problem]) -> Callable[..., DataSource]:
-    """The factory of a data source: a problem of each row, from its number and the row.
+Reader = Callable[[int, Row], Problem | None]  # a row's number and the row -> its problem, None: left out
+
+
+def source(kept: Kept, problem: Reader) -> Callable[..., DataSource]:
+    """The factory of a data source: a problem of each row that `problem` does not leave out.
 
     A row that lacks what `problem` looks up is a DataError that names the file's benchmark and the row.
     """
@@ -77,10 +80,11 @@ def source(kept: Kept, problem: Callable[[int, Row], Problem]) -> Callable[..., 
     return factory
 
 
-def _problems(kept: Kept, problem: Callable[[int, Row], Problem], data_dir: Path | None) -> Iterable[Problem]:
+def _problems(kept: Kept, problem: Reader, data_dir: Path | None) -> Iterable[Problem]:
     for number, row in kept.rows(data_dir):
         try:
-            yield problem(number, row)
+            if (found := problem(number, row)) is not None:
+                yield found
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise DataError(
                 f"row {number} of benchmark '{kept.name}' is none of its form ({type(error).__name__}: {error})",
