@@ -85,9 +85,9 @@ def test_a_benchmark_brings_its_own_samples_and_the_model_its_sampling(h1r, tiny
 
 
 def test_one_source_with_two_sets_of_options_is_two_evaluations(h1r, tmp_path):
-    sources = [f"arith:split=test,size=3,steps_max={steps}" for steps in (2, 3)]
+    sources = [f"arith:split=test,size=3,steps_max={steps}" for steps in (5, 6)]
     h1r("eval", *sources, "--model", "h1r-nano", "--max-tokens", "48", "--out", "run")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert list(report) == ["arith_split=test_size=3_steps_max=2", "arith_split=test_size=3_steps_max=3"]
+    assert list(report) == ["arith_split=test_size=3_steps_max=5", "arith_split=test_size=3_steps_max=6"]
     assert len(list((tmp_path / "run").glob("completions-*.jsonl"))) == 2
     assert "named twice" in h1r("eval", sources[0], sources[0], "--model", "h1r-nano", status=2).stderr
