@@ -72,7 +72,7 @@ def ours(job: Job, steps: Steps) -> None:
             Demand(job.batch, job.group, "reject"),  # which asks for as many problems as the batch has
             weighing,
             curriculum_of(json.loads(Path(job.problems).read_text())),
-            Roller(engine, pool, tokenizer.decode, sampling),
+            Roller(engine, pool, tokenizer.decode, sampling, tokenizer.end_ids),
             tokenizer.prompt_ids,
             lambda problem: "unrated",
             ALONE,

@@ -17,7 +17,8 @@ RUN = click.Path(exists=True, file_okay=False, path_type=Path)
 def command(run_a: Path, run_b: Path) -> None:
     """Compare RUN_B with RUN_A, two runs of h1r eval: the differences by problem, with intervals.
 
-    A star marks a difference whose 95 % interval leaves 0 out. Whatever else differs between the two is told first.
+    A star marks a difference whose 95 % interval leaves 0 out and whose p is below 0.05. Whatever else differs is
+    told first.
     """
     from h1r_cli.evals.compare import compared, read_report, table, unlike
 

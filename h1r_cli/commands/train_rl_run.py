@@ -68,7 +68,7 @@ def run(job: Job, run: RunDir) -> None:
         judges = opened.enter_context(_judges(job, {} if evaluation is None else evaluation.rewards))
         watch = opened.enter_context(_watchdog(job, run))
         engine = opened.enter_context(_engine(job))
-        roller = Roller(engine, judges, tokenizer.decode, settings.rollout.sampling(), watch)
+        roller = Roller(engine, judges, tokenizer.decode, settings.rollout.sampling(), tokenizer.end_ids, watch)
         supply = _supply(job, tokenizer, roller)
         if newest is not None:
             updates.restore(progress.updates, checkpoint.read_state(newest))

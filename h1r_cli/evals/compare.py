@@ -12,6 +12,7 @@ from h1r_cli.errors import DataError, listing
 from h1r_cli.evals.paired import Difference, compare
 
 Report = Mapping[str, Any]  # of a benchmark, as `Evaluation.to_json` gives it
+LEVEL = 0.05  # of the permutation test, below which a difference has a star if its interval leaves 0 out, too
 NOT_COMPARED = ("model", "seed")  # of a setup: what runs are compared for, and what changes nothing but luck
 
 
@@ -125,6 +126,6 @@ def table(rows: Iterator[Compared]) -> Iterator[str]:
             f"  {row.metric:12}{row.a:>9.{places}f} ->{row.b:>9.{places}f}  {told.mean:+.{places}f}   "
             f"95 % {told.low:+.{places}f} to {told.high:+.{places}f}   {p}"
         )
-        yield line if told.low <= 0 <= told.high else f"{line}  *"
+        yield f"{line}  *" if told.p_value < LEVEL and not told.low <= 0 <= told.high else line
         if row.metric.startswith("avg@"):
             yield f"              a difference of {told.detectable:.3f} would be seen four times in five"

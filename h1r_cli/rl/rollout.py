@@ -7,7 +7,7 @@ sampling corrects for the change. A rollout is stopped so once at most.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
@@ -21,6 +21,7 @@ from h1r_cli.rewards.process import Job
 from h1r_cli.rl.watchdog import UNWATCHED, Watch
 from h1r_cli.types import (
     Capabilities,
+    EndReason,
     Engine,
     EngineStats,
     Finished,
@@ -58,6 +59,7 @@ class Roller:
     judges: Pool
     decode: Callable[[Sequence[int]], str]
     sampling: Sampling
+    end_ids: Collection[int]  # tokens that end a response
     watch: Watch = UNWATCHED
 
     def roll(self, wanted: Sequence[Wanted], version: int, carried_frac: float = 0.0) -> tuple[list[Rollout], int]:
@@ -112,7 +114,9 @@ class _Rolling:
                 self._try_again(name, one.problem.id, len(completed.ids))
                 continue
             roller.watch.event(f"rollout {name} of problem '{one.problem.id}' ended")
-            text = roller.decode([*_begun_ids(one), *completed.ids])
+            ids = [*_begun_ids(one), *completed.ids]
+            text = roller.decode(ids)
+            completed = replace(completed, end=self._end_of(ids, completed.end))
             if completed.end == "aborted":
                 self._find(completed, text, NOT_ENDED)
                 continue
@@ -125,6 +129,14 @@ class _Rolling:
         """Until all are judged."""
         while self._judging:
             self._take_verdicts(wait_s=POLL_S)
+
+    def _end_of(self, ids: Sequence[int], end: EndReason) -> EndReason:
+        """How it really ended: what was stopped may have come to its last token in the meantime."""
+        if end != "aborted":
+            return end
+        if ids and ids[-1] in self.roller.end_ids:
+            return "stop"
+        return "length" if len(ids) >= self.roller.sampling.max_tokens else "aborted"
 
     def _submit(self, name: str) -> None:
         one, sampling = self.wanted[self._places[name]], self.roller.sampling

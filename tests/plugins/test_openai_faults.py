@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from completions_peer import next_token, peers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -297,11 +296,3 @@ def test_the_key_comes_from_the_environment_and_goes_with_each_request(peer, mon
         with engine(peer, **options) as one:
             run(one, [request()])
     assert peer.keys == ["Bearer word", None]
-
-
-def test_a_server_that_takes_no_weights_is_named_with_how_to_start_it(tmp_path):
-    with peers() as [peer], engine(peer, weights_dir=tmp_path) as one, pytest.raises(EngineError) as error:
-        one.load_weights([("a", torch.zeros(2))], version=1)
-    assert f"the server {peer.url.removesuffix('/v1')} has no method h1r_load" in str(error.value)
-    assert "--worker-extension-cls" in error.value.fix
-    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def nano_supply():
                 Demand(**demand),
                 weighing or Weighing(max_tokens=96),
                 Curriculum(stages or [Stage(problems)], 1),
-                roller or Roller(engine, judges, tokenizer.decode, sampling),
+                roller or make.roller(engine),
                 tokenizer.prompt_ids,
                 lambda problem: "hard" if problem.tags["steps"] > 6 else "easy",
                 ALONE,
@@ -47,6 +48,9 @@ def nano_supply():
 
         make.engine, make.judges, make.tokenizer, make.sampling = engine, judges, tokenizer, sampling
         make.model = NANO
+        make.roller = lambda engine, **changed: Roller(
+            engine, judges, tokenizer.decode, replace(sampling, **changed), tokenizer.end_ids
+        )
         yield make
 
 

@@ -13,11 +13,12 @@ from h1r_cli.model.load import load_model
 from h1r_cli.rl.curriculum import Curriculum, Stage
 from h1r_cli.rl.loss import Objective
 from h1r_cli.rl.policy import PolicyLoss
-from h1r_cli.rl.rollout import Roller, is_unfinished
+from h1r_cli.rl.rollout import is_unfinished
 from h1r_cli.rl.rows import PolicyRowTensors, Weighing, is_judged, rows_of, trained_of
 from h1r_cli.rl.store import Stored, read_groups, write
 from h1r_cli.rl.supply import goes_on
 from h1r_cli.train.ranks import ALONE
+from h1r_cli.types import Finished
 from h1r_plugins.data.arith import arith
 
 
@@ -117,8 +118,7 @@ def test_problems_without_a_signal_stop_the_run_and_say_what_they_were_like(nano
 
 
 def test_a_long_response_that_is_masked_is_booked_as_truncated(nano_supply):
-    short = Roller(nano_supply.engine, nano_supply.judges, nano_supply.tokenizer.decode,
-                   replace(nano_supply.sampling, max_tokens=45))  # fmt: skip
+    short = nano_supply.roller(nano_supply.engine, max_tokens=45)
     weighing = Weighing(overlong="mask", max_tokens=45)
     supply = nano_supply(roller=short, weighing=weighing, group_size=8)
     batches = [supply.batch(step, version=0) for step in range(3)]
@@ -148,7 +148,7 @@ class Dropping:
 def test_a_lost_rollout_is_made_again_and_its_tokens_are_booked(nano_supply):
     def rolling(times):
         dropping = Dropping(nano_supply.engine, "1/2", times)
-        return Roller(dropping, nano_supply.judges, nano_supply.tokenizer.decode, nano_supply.sampling)
+        return nano_supply.roller(dropping)
 
     whole = nano_supply().batch(0, version=0)
     again = nano_supply(roller=rolling(1)).batch(0, version=0)
@@ -181,6 +181,39 @@ def test_the_last_rollouts_go_on_in_the_next_step_from_the_tokens_that_they_have
         assert is_judged(ended[name])
     assert [group.tokens for group in second.generated] == [group.tokens for group in resumed.generated]
     assert supply.ledger.state() == again.ledger.state()
+
+
+class Late:
+    """An engine that aborts too late: the request has come to its end, and it says that it was aborted."""
+
+    def __init__(self, engine):
+        self.engine, self.aborted = engine, set()
+
+    def __getattr__(self, name):
+        return getattr(self.engine, name)
+
+    def abort(self, name):
+        self.aborted.add(name)
+
+    def events(self):
+        for event in self.engine.events():
+            late = isinstance(event, Finished) and event.request_id in self.aborted
+            yield replace(event, reason="aborted") if late else event
+
+
+@pytest.mark.parametrize("max_tokens", [96, 50])
+def test_a_rollout_that_ended_before_it_was_stopped_does_not_go_on_after_its_end(nano_supply, max_tokens):
+    late = Late(nano_supply.engine)
+    made = nano_supply(
+        generation_groups=6, carried_frac=0.25, roller=nano_supply.roller(late, max_tokens=max_tokens)
+    ).batch(0, version=0)
+    plain = nano_supply(
+        generation_groups=6, roller=nano_supply.roller(nano_supply.engine, max_tokens=max_tokens)
+    ).batch(0, version=0)
+    assert late.aborted
+    assert made.carried == 0
+    ends = [[(r.end, len(r.token_ids)) for group in b.generated for r in group.rollouts] for b in (made, plain)]
+    assert ends[0] == ends[1]
 
 
 def test_log_probabilities_of_a_rollout_in_two_parts_are_those_of_the_whole(nano_supply):
