@@ -33,6 +33,14 @@ class DataError(H1RError):
     """An input file or a record in it cannot be used."""
 
 
+class MissingDataError(DataError):
+    """A data set is neither on this disk nor to be had from here; `origin` is where it comes from."""
+
+    def __init__(self, what: str, *, origin: str, fix: str) -> None:
+        self.origin = origin
+        super().__init__(what, known=f"they come from {origin}", fix=fix)
+
+
 class RunDirError(H1RError):
     """A run directory cannot be created or resumed."""
 

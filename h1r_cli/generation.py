@@ -64,16 +64,14 @@ def generate(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of `samples` completions of each problem, those in `out` first; new ones are appended to it.
 
+    What `out` has of other problems, or beyond `samples`, is left alone.
+
     The seed of a completion follows from the run's seed, the problem's id and the sample's number alone.
     """
+    wanted = {(problem.id, sample): problem for problem in problems for sample in range(samples)}
     done = {(row["id"], row["sample"]): row for row in _kept_rows(out)}
-    yield from done.values()
-    jobs = [
-        (problem, sample)
-        for problem in problems
-        for sample in range(samples)
-        if (problem.id, sample) not in done
-    ]  # fmt: skip
+    yield from (row for key, row in done.items() if key in wanted)
+    jobs = [(problem, sample) for (name, sample), problem in wanted.items() if (name, sample) not in done]
     requests = _requests(jobs, encode, sampling, seed)
     asked: dict[str, tuple[str, int, int]] = {}
 

@@ -9,6 +9,7 @@ report.json     the result
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -112,6 +113,13 @@ def open_run(
         raise
     finally:
         run.update_manifest(status=status, ended=datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def set_aside(path: Path) -> None:
+    """Rename what is at `path`, if anything, to `path.1`, `path.2` and so on, whichever is free."""
+    if path.exists():
+        numbered = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+        path.rename(next(free for free in numbered if not free.exists()))
 
 
 def check_path(path: Path, *, resume: bool) -> None:

@@ -80,22 +80,24 @@ def _curate(
             f"{', '.join(settings.disjoint.against) or 'no other data'}",
             fix="choose another reward, or other problems",
         )
-    rows = completions(
-        sampler(registry, settings),
-        chosen,
-        sampling=settings.sampling,
-        samples=settings.samples,
-        seed=settings.seed,
-        out=run.path / "completions.jsonl",
-    )
-    curated = curate(
-        chosen,
-        rows,
-        judging,
-        same_answer(verifier),
-        seed=settings.seed,
-        truncated_kept_frac=settings.truncated_kept_frac,
-    )
+    parts = sampler(registry, settings)
+    with parts.engine:
+        rows = completions(
+            parts,
+            chosen,
+            sampling=settings.sampling,
+            samples=settings.samples,
+            seed=settings.seed,
+            out=run.path / "completions.jsonl",
+        )
+        curated = curate(
+            chosen,
+            rows,
+            judging,
+            same_answer(verifier),
+            seed=settings.seed,
+            truncated_kept_frac=settings.truncated_kept_frac,
+        )
     _write(run, curated, settings.samples, {"unverifiable": len(wrong), "not-disjoint": len(seen)})
 
 

@@ -12,7 +12,6 @@ from h1r_cli.commands import options
 
 if TYPE_CHECKING:
     from h1r_cli.registry import Registry
-    from h1r_cli.types import Verifier
 
 KEEP_FRAC = """Share of the warm-up traces that the threshold lets pass: 0.1 keeps the surest tenth and prunes most
 (the papers' eta = 10, "low"), 0.9 prunes least ("high").  [default: 0.1]"""
@@ -52,10 +51,10 @@ def command(registry: Registry, /, out: Path | None, resume: bool, **given: Any)
     """Answer the problems of FILE (JSONL), --data or --prompt by a confidence-weighted vote over many traces."""
     from h1r_cli.build import build
     from h1r_cli.commands.parts import problems, sampler
-    from h1r_cli.deepconf.loop import Parts, run
+    from h1r_cli.commands.voting import parts_of, voting
+    from h1r_cli.deepconf.loop import run
     from h1r_cli.deepconf.report import Progress, plan_line, problem_lines, report, summary_lines
-    from h1r_cli.deepconf.result import check_vote, confidences_to_store, same_answer
-    from h1r_cli.deepconf.traces import Store
+    from h1r_cli.deepconf.result import same_answer
     from h1r_cli.report.deepconf import write_page
     from h1r_cli.report.section import Showing
     from h1r_cli.rundir import default_path, open_run
@@ -65,45 +64,28 @@ def command(registry: Registry, /, out: Path | None, resume: bool, **given: Any)
     named = {"pruner": options.part(given["pruner"]), "reward": options.part(given["reward"])}
     resolved = options.resolve(registry, DeepConfSettings, given, plan | named)
     settings = resolved.settings
-    check_vote(settings.deepconf)
     asked = problems(registry, file=given["file"], data=given["data"], prompt=given["prompt"], limit=given["limit"])
-    follows = {"window_tokens": settings.deepconf.window_tokens, "vote": settings.deepconf.vote}
-    policy = build(registry, "h1r_pruners", settings.pruner.name, settings.pruner.options, follows, "[pruner]")
     verifier = build(registry, "h1r_rewards", settings.reward.name, settings.reward.options, origin="[reward]")
-    judge = _judge(registry, settings.deepconf.vote)
     sampled = sampler(registry, settings)
-    stored = confidences_to_store(settings.deepconf, sampled.engine.capabilities, settings.engine.name)
+    how = voting(registry, settings, sampled)
     facts = options.data_facts(given, asked)
     with open_run(out or default_path("deepconf"), "deepconf", resolved, resume=resume, facts=facts) as directory:
-        store = Store(directory.path, stored)
-        click.echo(plan_line(settings, policy), err=True)
+        parts = parts_of(sampled, how, verifier, directory.path)
+        click.echo(plan_line(settings, how.policy), err=True)
         results = []
-        with sampled.engine, store, Progress(len(asked) * settings.deepconf.budget) as progress:
-            parts = Parts(sampled.engine, verifier, policy, sampled.encode, sampled.decode, store, judge)
+        with sampled.engine, parts.store, Progress(len(asked) * settings.deepconf.budget) as progress:
             for result in run(asked, parts, settings, progress.trace):
                 results.append(result)
                 for line in problem_lines(result, len(results), len(asked)):
                     progress.say(line)
-        store.finish()
+        parts.store.finish()
         said = report(results, settings.deepconf, progress.elapsed_s)
         directory.write_json("report.json", said)
         showing = Showing(settings, sampled.decode, same_answer(verifier))
-        write_page(directory.path / "report.html", store.path, asked, results, said["totals"], showing)
+        write_page(directory.path / "report.html", parts.store.path, asked, results, said["totals"], showing)
         for line in summary_lines(results, settings.deepconf):
             click.echo(line)
         click.echo(f"report.html, report.json and traces.parquet -> {directory.path}", err=True)
-
-
-def _judge(registry: Registry, vote: str) -> Verifier | None:
-    """The verifier that a vote rule `reward:NAME[:key=value,...]` names."""
-    from h1r_cli.build import build, parse_part
-    from h1r_cli.deepconf.vote import REWARD
-
-    if not vote.startswith(REWARD):
-        return None
-    name, reward_options = parse_part(vote.removeprefix(REWARD))
-    judge: Verifier = build(registry, "h1r_rewards", name, reward_options, origin=f"--vote {vote}")
-    return judge
 
 
 @hookimpl

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,31 +10,21 @@ import click
 
 from h1r_cli import hookimpl
 from h1r_cli.commands import options
-from h1r_cli.errors import ConfigError
+from h1r_cli.errors import ConfigError, listing
 
 if TYPE_CHECKING:
-    from h1r_cli.config import Resolved
     from h1r_cli.registry import Registry
-    from h1r_cli.settings import EvalSettings, Part
-    from h1r_cli.types import Problem, Sampling, Verifier
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One benchmark, ready to run. `name` is unlike those of the run's others."""
-
-    name: str
-    template: str
-    problems: list[Problem]
-    reward: Part
-    verifier: Verifier  # built here to group answers; the pool builds its own
-    samples: int
-    sampling: Sampling
+    from h1r_cli.settings import EvalSettings
 
 
 @click.command("eval")
-@click.argument("benchmarks", nargs=-1, required=True, metavar="BENCHMARK...")
+@click.argument("benchmarks", nargs=-1, metavar="[BENCHMARK...]")
+@click.option(
+    "--suite", metavar="NAME", help="falcon-h1r: the paper's table, or the BENCHMARKs of it that are named."
+)
 @click.option("--samples", type=click.IntRange(1), help="Completions per problem.  [default: the benchmark's own]")
+@click.option("--deepconf", is_flag=True, help="Answer by DeepConf's vote, as h1r deepconf does.")
+@click.option("--budget", type=click.IntRange(1), help="Traces per problem of --deepconf.  [default: 512]")
 @click.option("--reward", metavar="NAME[:key=value,...]", help="Verifier.  [default: the benchmark's own, else math]")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many problems of each.")
 @click.option(
@@ -47,106 +34,119 @@ class Task:
 )
 @click.option(
     "--completions",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Score this JSONL file of {id, text, sample?} and generate nothing.",
+    type=click.Path(exists=True, path_type=Path),
+    help="Score these again and generate nothing: an earlier run, or a JSONL file of {id, text, sample?}.",
 )
+@click.option("--fresh", is_flag=True, help="Begin anew where --out holds a run, which is set aside as OUT.1.")
 @options.sampling
 @options.layered
 @options.run_directory
 @click.pass_obj
 def command(registry: Registry, /, benchmarks: tuple[str, ...], out: Path | None, resume: bool, **given: Any) -> None:
-    """Evaluate a model on each BENCHMARK: the name of a benchmark, or a data source as NAME:key=value,..."""
-    from h1r_cli.commands.parts import completions, judge, pool, reward_facts, sampler
-    from h1r_cli.deepconf.result import same_answer
-    from h1r_cli.evals.loop import evaluate, table
-    from h1r_cli.generation import read_rows
-    from h1r_cli.rundir import default_path, open_run
-    from h1r_cli.settings import EvalSettings
+    """Evaluate a model on each BENCHMARK: the name of a benchmark, or a data source as NAME:key=value,...
 
-    recorded: Path | None = given["completions"]
-    if recorded is not None and len(benchmarks) > 1:
-        raise ConfigError("--completions is one benchmark's, and several are named", fix="name one benchmark")
-    flags = {"samples": given["samples"], "reward": options.part(given["reward"])}
-    resolved = options.resolve(registry, EvalSettings, given, flags, model_file=recorded is None)
-    settings = resolved.settings
-    tasks = [_task(registry, name, resolved, given) for name in benchmarks]
-    tasks = [replace(task, name=name) for task, name in zip(tasks, _names(tasks, benchmarks), strict=True)]
-    parts = sampler(registry, settings) if recorded is None else None
-    facts = {"data": {task.name: len(task.problems) for task in tasks}, "completions": recorded and str(recorded)}
-    report = {}
-    facts["rewards"] = reward_facts({task.name: task.verifier for task in tasks})
-    judges = pool({task.name: task.reward for task in tasks}, settings.scoring)
-    with open_run(out or default_path("eval"), "eval", resolved, resume=resume, facts=facts) as run, judges:
-        for task in tasks:
-            if parts is None:
-                rows: Any = read_rows(recorded) if recorded else ()
-            else:
-                rows = completions(
-                    parts,
-                    task.problems,
-                    sampling=task.sampling,
-                    samples=task.samples,
-                    seed=settings.seed,
-                    out=run.path / f"completions-{task.name}.jsonl",
-                    name=task.name,
-                )
-            evaluation = evaluate(
-                task.name, task.problems, rows, judge(judges, task.name), same_answer(task.verifier)
-            )
-            report[task.name] = evaluation.to_json() | {"setup": _setup(task, settings)}
+    A run that was killed goes on with --resume, with the same engine or another, and with another --limit.
+    """
+    from h1r_cli.commands.evaluate_run import Answering, evaluated
+    from h1r_cli.commands.evaluate_tasks import setup, tasks
+    from h1r_cli.commands.parts import pool, reward_facts, sampler
+    from h1r_cli.commands.voting import voting
+    from h1r_cli.evals import suites
+    from h1r_cli.evals.loop import table
+    from h1r_cli.report.evaluation import write_page
+    from h1r_cli.rundir import default_path, open_run, set_aside
+
+    named = _named(benchmarks, given["suite"])
+    resolved = _resolve(registry, given)
+    settings, recorded = resolved.settings, given["completions"]
+    if recorded is not None and recorded.is_file() and len(named) > 1:
+        raise ConfigError("--completions is one benchmark's file, and several are named", fix="name one benchmark")
+    if given["fresh"] and resume:
+        raise ConfigError("--fresh and --resume are both given", fix="give one of them")
+    asked = tasks(registry, named, resolved, given)
+    sampled = sampler(registry, settings) if recorded is None else None
+    votes = voting(registry, settings, sampled) if sampled and settings.method == "deepconf" else None
+    path = out or default_path("eval")
+    engines = _engines(path if resume else None, settings)
+    facts = {
+        "data": {task.name: task.sha256 for task in asked},
+        "limit": given["limit"],
+        "completions": recorded and str(recorded),
+        "engines": engines,
+        "rewards": reward_facts({task.name: task.verifier for task in asked}),
+    }
+    if given["fresh"]:
+        set_aside(path)
+    report: dict[str, Any] = {}
+    judges = pool({task.name: task.reward for task in asked}, settings.scoring)
+    with open_run(path, "eval", resolved, resume=resume, facts=facts) as run, judges, ExitStack() as open_engine:
+        if sampled is not None:
+            open_engine.enter_context(sampled.engine)
+        how = Answering(sampled, votes, recorded)
+        for task in asked:
+            evaluation = evaluated(task, how, settings, run, judges)
+            report[task.name] = evaluation.to_json() | {"setup": setup(task, settings, engines)}
             run.write_json("report.json", report)
             click.echo("\n".join(table(evaluation)))
             run.metrics(len(report), judges.metrics())
-    click.echo(f"report.json -> {run.path}", err=True)
+        if given["suite"]:
+            suite = suites.SUITES[given["suite"]]
+            click.echo("\n".join(suites.table(given["suite"], list(suites.held(suite, report)), len(suite))))
+        write_page(run.path, report, given["suite"])
+    click.echo(f"report.html and report.json -> {run.path}", err=True)
 
 
-def _names(tasks: Sequence[Task], texts: Sequence[str]) -> list[str]:
-    """What each is called: its name, or all that was said of it where a name is there twice; fit for a file."""
-    counts = Counter(task.name for task in tasks)
-    told = [task.name if counts[task.name] == 1 else text for task, text in zip(tasks, texts, strict=True)]
-    if repeated := [name for name, count in Counter(told).items() if count > 1]:
-        raise ConfigError(f"'{repeated[0]}' is named twice", fix="name it once, or set options that differ")
-    return [re.sub(r"[^\w.=+-]+", "_", name) for name in told]
+def _resolve(registry: Registry, given: dict[str, Any]) -> Any:
+    """The settings; an error when --budget is given without --deepconf."""
+    from h1r_cli.settings import EvalSettings
 
-
-def _setup(task: Task, settings: EvalSettings) -> dict[str, Any]:
-    """How it was asked and judged: what h1r compare holds against another run's."""
-    return {
-        "model": settings.model,
-        "engine": settings.engine.model_dump(),
-        "sampling": asdict(task.sampling),
-        "samples": task.samples,
-        "system_prompt": settings.system_prompt,
-        "template": task.template,
-        "reward": task.reward.model_dump(),
-        "seed": settings.seed,
+    flags = {
+        "samples": given["samples"],
+        "reward": options.part(given["reward"]),
+        "method": "deepconf" if given["deepconf"] else None,
+        "deepconf.budget": given["budget"],
     }
+    resolved = options.resolve(registry, EvalSettings, given, flags, model_file=given["completions"] is None)
+    by_vote = resolved.settings.method == "deepconf"
+    if given["budget"] is not None and not by_vote:
+        raise ConfigError("--budget is of --deepconf, which is not given", fix="add --deepconf, or give --samples")
+    if by_vote and (given["samples"] is not None or given["completions"] is not None):
+        option = "--samples" if given["samples"] is not None else "--completions"
+        raise ConfigError(
+            f"{option} is given beside --deepconf",
+            known="--budget says how many traces there are, and h1r replay votes on recorded ones",
+            fix=f"leave {option} out",
+        )
+    return resolved
 
 
-def _task(registry: Registry, text: str, resolved: Resolved[EvalSettings], given: Mapping[str, Any]) -> Task:
-    """A benchmark by name, or a data source with its options."""
-    from h1r_cli.build import parse_part
-    from h1r_cli.commands.parts import source_problems, verifiers
-    from h1r_cli.evals.loop import asked_by, sampled_by, with_reference
-    from h1r_cli.settings import Part
+def _named(benchmarks: tuple[str, ...], suite: str | None) -> tuple[str, ...]:
+    """The benchmarks to run: those that are named, or all of the suite."""
+    from h1r_cli.evals.suites import SUITES
 
-    settings = resolved.settings
-    name, source_options = parse_part(text)
-    reward, samples, sampling, template = Part(name="math"), 1, settings.sampling, "{prompt}"
-    folder = {} if given["data_dir"] is None else {"data_dir": given["data_dir"]}
-    if not source_options and name in registry.names("h1r_benchmarks"):
-        benchmark = registry.find("h1r_benchmarks", name)
-        found = source_problems(registry, benchmark.source, dict(benchmark.source_options), folder)
-        problems = [asked_by(benchmark, problem) for problem in found]
-        reward, samples = Part(name=benchmark.reward, **benchmark.reward_options), benchmark.samples
-        sampling, template = sampled_by(benchmark, resolved), benchmark.template
-    else:
-        problems = source_problems(registry, name, source_options, folder)
-    if settings.reward is not None:
-        reward = settings.reward
-    verifier = verifiers(registry, {name: reward})[name]
-    judged = list(with_reference(text, problems[: given["limit"]]))
-    return Task(name, template, judged, reward, verifier, settings.samples or samples, sampling)
+    if suite is None:
+        if not benchmarks:
+            raise ConfigError(
+                "no benchmark is named", known=f"suites: {listing(SUITES)}", fix="name one, or give --suite"
+            )
+        return benchmarks
+    if suite not in SUITES:
+        raise ConfigError(f"no suite is called '{suite}'", known=listing(SUITES), fix="name one of them")
+    if foreign := [name for name in benchmarks if name not in SUITES[suite]]:
+        raise ConfigError(
+            f"'{foreign[0]}' is not of suite '{suite}'", known=listing(SUITES[suite]), fix="leave it or --suite out"
+        )
+    return benchmarks or tuple(SUITES[suite])
+
+
+def _engines(resumed: Path | None, settings: EvalSettings) -> list[dict[str, Any]]:
+    """The engines that a run is made with, those before it was resumed first."""
+    import json
+
+    path = None if resumed is None else resumed / "manifest.json"
+    before = json.loads(path.read_text(encoding="utf-8")).get("engines", []) if path and path.exists() else []
+    now = settings.engine.model_dump()
+    return before if now in before else [*before, now]
 
 
 @hookimpl

@@ -32,7 +32,10 @@ def command(registry: Registry, /, samples: int | None, out: Path | None, resume
     asked = problems(registry, file=given["file"], data=given["data"], prompt=given["prompt"], limit=given["limit"])
     parts = sampler(registry, settings)
     facts = options.data_facts(given, asked)
-    with open_run(out or default_path("generate"), "generate", resolved, resume=resume, facts=facts) as run:
+    with (
+        open_run(out or default_path("generate"), "generate", resolved, resume=resume, facts=facts) as run,
+        parts.engine,
+    ):
         path = run.path / "completions.jsonl"
         tokens = truncated = 0
         for row in completions(

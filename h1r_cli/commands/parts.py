@@ -130,23 +130,25 @@ def completions(
     out: Path,
     name: str | None = None,
 ) -> Iterator[Mapping[str, Any]]:
-    """Rows of completions (see `generation`), under a bar; generated now, but for those that `out` holds already."""
+    """Rows of completions (see `generation`), under a bar; generated now, but for those that `out` holds already.
+
+    The engine has been entered.
+    """
     from tqdm import tqdm
 
     from h1r_cli.generation import generate
 
-    with parts.engine as engine:
-        rows = generate(
-            problems,
-            engine=engine,
-            encode=parts.encode,
-            decode=parts.decode,
-            sampling=sampling,
-            samples=samples,
-            seed=seed,
-            out=out,
-        )
-        yield from tqdm(rows, total=len(problems) * samples, desc=name, unit="completion", disable=None)
+    rows = generate(
+        problems,
+        engine=parts.engine,
+        encode=parts.encode,
+        decode=parts.decode,
+        sampling=sampling,
+        samples=samples,
+        seed=seed,
+        out=out,
+    )
+    yield from tqdm(rows, total=len(problems) * samples, desc=name, unit="completion", disable=None)
 
 
 def observers(registry: Registry, texts: Sequence[str]) -> list[Observer]:

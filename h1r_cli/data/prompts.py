@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, get_args
 
 from h1r_cli.types import Conversation, Message, Problem, Role
@@ -69,6 +70,16 @@ def parse_fields(record: Mapping[str, Any], *, fallback_id: str) -> Problem | Co
         domain="math" if domain is None else _text(record, "domain", ""),
         tags=_tags(record),
     )
+
+
+def written(problem: Problem) -> str:
+    """The line that `parse` reads as this problem; an answer that ends in `#### x` comes back as x."""
+    chat: dict[str, Any] = {"prompt": problem.prompt}
+    if not isinstance(problem.prompt, str):
+        turns = [asdict(turn) for turn in problem.prompt]
+        chat = {"messages": [{key: told for key, told in t.items() if told or key == "content"} for t in turns]}
+    told = {"id": problem.id, **chat, "answer": problem.answer, "domain": problem.domain, "tags": problem.tags}
+    return json.dumps(told, ensure_ascii=False)
 
 
 def final_answer(answer: str) -> str:

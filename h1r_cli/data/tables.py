@@ -1,6 +1,6 @@
 """Rows of a benchmark: from a file in a folder that the user names, or from the file on Hugging Face's hub.
 
-A file is JSON lines, a JSON list, CSV or Parquet, the first two also under gzip (`.gz`).
+A file is JSON lines, a JSON list, CSV, TSV or Parquet, all but the last also under gzip (`.gz`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from h1r_cli.errors import DataError
+from h1r_cli.errors import DataError, MissingDataError
 from h1r_cli.types import DataSource, Problem
 
 Row = Mapping[str, Any]
@@ -44,7 +44,7 @@ class Kept:
         except (ValueError, OSError, EOFError) as error:
             raise DataError(
                 f"{path} cannot be read ({type(error).__name__}: {error})",
-                known="JSON lines, a JSON list, CSV or Parquet",
+                known="JSON lines, a JSON list, CSV, TSV or Parquet",
                 fix=f"get it anew: {self.origin}",
             ) from error
 
@@ -57,9 +57,9 @@ class Kept:
             return found
         where = "no --data-dir is given" if data_dir is None else f"{data_dir} has no {' or '.join(self.files)}"
         hub = "" if self.hub is None else f", and the hub's {self.hub[0]} cannot be reached from here"
-        raise DataError(
+        raise MissingDataError(
             f"the data of benchmark '{self.name}' are missing: {where}{hub}",
-            known=f"they come from {self.origin}",
+            origin=self.origin,
             fix=f"put {self.files[0]} into a folder, and give it as --data-dir",
         )
 
@@ -105,8 +105,8 @@ def read_rows(path: Path) -> Iterator[Row]:
         return
     raw = path.read_bytes()
     text = (gzip.decompress(raw) if path.name.endswith(".gz") else raw).decode("utf-8-sig")
-    if name.endswith(".csv"):
-        yield from csv.DictReader(io.StringIO(text))
+    if name.endswith((".csv", ".tsv")):
+        yield from csv.DictReader(io.StringIO(text), delimiter="\t" if name.endswith(".tsv") else ",")
     elif name.endswith(".json"):
         yield from json.loads(text)
     else:

@@ -24,7 +24,7 @@ from h1r_cli.deepconf.traces import Store
 from h1r_cli.deepconf.vote import consensus_frac
 from h1r_cli.generation import Completed, collect
 from h1r_cli.seeds import seed_for
-from h1r_cli.settings import DeepConfSettings
+from h1r_cli.settings import VotedSettings
 from h1r_cli.types import Engine, Problem, PruningPolicy, Request, StopsEarly, Trace, Verifier
 
 
@@ -64,7 +64,7 @@ class Race:
 def run(
     problems: Iterable[Problem],
     parts: Parts,
-    settings: DeepConfSettings,
+    settings: VotedSettings,
     on_trace: Callable[[Trace], object] = lambda trace: None,
 ) -> Iterator[Result]:
     """Yield each problem's result as it is settled; every trace goes to the store as it ends.
@@ -100,7 +100,7 @@ def run(
             yield from start_next()
 
 
-def _go_on(race: Race, parts: Parts, settings: DeepConfSettings) -> bool:
+def _go_on(race: Race, parts: Parts, settings: VotedSettings) -> bool:
     """Submit what the race needs next, or abort what it needs no more; False when nothing of it is in flight."""
     plan = settings.deepconf
     if race.threshold_nats is None:
@@ -118,7 +118,7 @@ def _go_on(race: Race, parts: Parts, settings: DeepConfSettings) -> bool:
     return bool(race.running)
 
 
-def _submit(race: Race, indices: range, parts: Parts, settings: DeepConfSettings) -> None:
+def _submit(race: Race, indices: range, parts: Parts, settings: VotedSettings) -> None:
     for index in indices:
         if index in race.ended or index in race.running:
             continue
@@ -139,11 +139,11 @@ def _submit(race: Race, indices: range, parts: Parts, settings: DeepConfSettings
         )
 
 
-def _seed(race: Race, index: int, settings: DeepConfSettings) -> int:
+def _seed(race: Race, index: int, settings: VotedSettings) -> int:
     return seed_for(settings.seed, "trace", race.problem.id, index)
 
 
-def _settled(race: Race, parts: Parts, settings: DeepConfSettings) -> bool:
+def _settled(race: Race, parts: Parts, settings: VotedSettings) -> bool:
     """Whether the vote so far needs no further trace: tau reached, or the policy says that it is enough."""
     plan = settings.deepconf
     if plan.consensus is None and not isinstance(parts.policy, StopsEarly):
@@ -168,7 +168,7 @@ def _rewards(race: Race, voting: Sequence[Trace], parts: Parts) -> dict[int, flo
     return race.rewards
 
 
-def _trace(completed: Completed, index: int, race: Race, parts: Parts, settings: DeepConfSettings) -> Trace:
+def _trace(completed: Completed, index: int, race: Race, parts: Parts, settings: VotedSettings) -> Trace:
     """The trace with its text, its score and, when it ran to its end, the verifier's word on it."""
     text = parts.decode(completed.ids)
     answer, correct, reason = None, None, ""
@@ -201,7 +201,7 @@ def _trace(completed: Completed, index: int, race: Race, parts: Parts, settings:
     )
 
 
-def _result(race: Race, parts: Parts, settings: DeepConfSettings) -> Result:
+def _result(race: Race, parts: Parts, settings: VotedSettings) -> Result:
     if race.threshold_nats is None:
         raise AssertionError("a race ends after its warm-up")
     traces, plan, same = race.ended.values(), settings.deepconf, same_answer(parts.verifier)

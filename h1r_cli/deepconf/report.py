@@ -12,7 +12,7 @@ from h1r_cli.deepconf.audit import Regret, total
 from h1r_cli.deepconf.result import Result
 from h1r_cli.deepconf.vote import REWARD
 from h1r_cli.evals.statistics import Estimate, clustered_interval
-from h1r_cli.settings import DeepConf, DeepConfSettings
+from h1r_cli.settings import DeepConf, VotedSettings
 from h1r_cli.types import PruningPolicy, StopsEarly, Trace
 
 MARK = {True: "right", False: "wrong", None: ""}
@@ -48,7 +48,7 @@ class Progress:
         self._bar.write(line)
 
 
-def plan_line(settings: DeepConfSettings, policy: PruningPolicy) -> str:
+def plan_line(settings: VotedSettings, policy: PruningPolicy) -> str:
     """What cuts and stops traces in this run, or that nothing does."""
     plan = settings.deepconf
     said = []

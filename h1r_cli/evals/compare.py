@@ -67,7 +67,7 @@ def compared(a: Mapping[str, Report], b: Mapping[str, Report]) -> Iterator[Compa
                 fix="evaluate both on the same problems",
             )
         for metric in first[shared[0]]:
-            if metric in second[shared[0]]:
+            if all(metric in run[problem] for run in (first, second) for problem in shared):
                 left, right = ([run[problem][metric] for problem in shared] for run in (first, second))
                 means = sum(left) / len(shared), sum(right) / len(shared)
                 yield Compared(name, metric, *means, compare(left, right))
@@ -78,13 +78,16 @@ def by_problem(report: Report) -> dict[str, dict[str, float]]:
     found = {}
     for score in report["problems"]:
         n = score["samples"]
-        found[score["problem_id"]] = {
-            f"avg@{n}": score["correct"] / n,
-            f"maj@{n}": float(score["majority_correct"]),
-            "truncated": score["truncated"] / n,
-            "no_answer": score["no_answer"] / n,
-            "tokens": score["tokens"] / n,
-        }
+        values = {f"avg@{n}": score["correct"] / n, f"maj@{n}": float(score["majority_correct"])}
+        if "elected" in score:
+            values[f"deepconf@{score['elected']['budget']}"] = float(score["elected"]["correct"])
+        values["no_answer"] = score["no_answer"] / n
+        for metric in ("truncated", "tokens"):
+            if score[metric] is not None:
+                values[metric] = score[metric] / n
+        if "elected" in score:
+            values["all tokens"] = score["elected"]["tokens"]
+        found[score["problem_id"]] = values
     return found
 
 
@@ -120,12 +123,12 @@ def table(rows: Iterator[Compared]) -> Iterator[str]:
         if row.benchmark != benchmark:
             benchmark = row.benchmark
             yield f"{benchmark}: {told.problems} problems in both"
-        places = 1 if row.metric == "tokens" else 3
+        places = 1 if row.metric.endswith("tokens") else 3
         p = "p < 0.0002" if told.p_value < 2e-4 else f"p = {told.p_value:.4f}"
         line = (
             f"  {row.metric:12}{row.a:>9.{places}f} ->{row.b:>9.{places}f}  {told.mean:+.{places}f}   "
             f"95 % {told.low:+.{places}f} to {told.high:+.{places}f}   {p}"
         )
         yield f"{line}  *" if told.p_value < LEVEL and not told.low <= 0 <= told.high else line
-        if row.metric.startswith("avg@"):
+        if row.metric.startswith(("avg@", "deepconf@")) and told.detectable:
             yield f"              a difference of {told.detectable:.3f} would be seen four times in five"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from h1r_cli.config import Resolved
 from h1r_cli.deepconf.vote import Same
 from h1r_cli.errors import DataError
-from h1r_cli.evals.scoring import Judged, ProblemScore, metrics, score_problem
+from h1r_cli.evals.scoring import Elected, Judged, ProblemScore, label, metrics, score_problem
+from h1r_cli.rewards.journal import kept, line
 from h1r_cli.settings import EvalSettings
 from h1r_cli.types import Benchmark, Message, Problem, Sampling, Verdict
 
@@ -19,25 +22,37 @@ Judge = Callable[[Iterable[tuple[Problem, str]]], Iterator[Verdict]]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The scores of one benchmark, by problem, and its metrics under flat keys `NAME/name_unit`."""
+    """The scores of one benchmark, by problem, and its metrics under flat keys `NAME/name_unit`.
+
+    With DeepConf the scores are those of the warm-up's samples, and `elected` has what the vote made of each problem.
+    """
 
     name: str
     scores: Sequence[ProblemScore]
     metrics: Mapping[str, float]
+    elected: Sequence[Elected] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As report.json has it."""
-        return {"metrics": dict(self.metrics), "problems": [asdict(score) for score in self.scores]}
+        voted = {one.problem_id: {"elected": asdict(one)} for one in self.elected}
+        problems = [asdict(score) | voted.get(score.problem_id, {}) for score in self.scores]
+        return {"metrics": dict(self.metrics), "problems": problems}
 
 
 def evaluate(
-    name: str, problems: Sequence[Problem], rows: Iterable[Mapping[str, Any]], judge: Judge, same: Same
+    name: str,
+    problems: Sequence[Problem],
+    rows: Iterable[Mapping[str, Any]],
+    judge: Judge,
+    same: Same,
+    journal: Path | None = None,
 ) -> Evaluation:
     """Judge completion rows (see `generation`) as they come, and score them once all are there.
 
     Args:
         judge: gives the verdicts on pairs of a problem and a completion, in their order.
         same: groups the answers of a problem for its majority.
+        journal: a file of verdicts; what it has is not judged again, and new ones are appended as they come.
 
     Raises:
         DataError: a row's problem is unknown or has no reference answer, or a problem has no completion.
@@ -45,6 +60,11 @@ def evaluate(
     by_id = {problem.id: problem for problem in problems}
     judged: dict[str, list[tuple[int, Judged]]] = {problem.id: [] for problem in problems}
     asked: deque[Mapping[str, Any]] = deque()
+    known = {} if journal is None else kept(journal)
+
+    def book(row: Mapping[str, Any], verdict: Verdict) -> None:
+        truncated = None if row["end"] is None else row["end"] == "length"
+        judged[row["id"]].append((row["sample"], Judged(verdict, row["tokens"], truncated)))
 
     def pairs() -> Iterator[tuple[Problem, str]]:
         for row in rows:
@@ -54,13 +74,19 @@ def evaluate(
                     known=f"{len(by_id)} problems, such as '{problems[0].id}'",
                     fix="evaluate it on the data that it was generated from",
                 )
+            if (row["id"], row["sample"]) in known:
+                book(row, known[row["id"], row["sample"]])
+                continue
             asked.append(row)
             yield by_id[row["id"]], row["text"]
 
-    for verdict in judge(pairs()):
-        row = asked.popleft()
-        sample = Judged(verdict, tokens=row["tokens"] or 0, truncated=row["end"] == "length")
-        judged[row["id"]].append((row["sample"], sample))
+    with nullcontext() if journal is None else journal.open("a", encoding="utf-8") as file:
+        for verdict in judge(pairs()):
+            row = asked.popleft()
+            if file is not None:
+                file.write(line((row["id"], row["sample"]), verdict))
+                file.flush()
+            book(row, verdict)
     missing = [problem_id for problem_id, samples in judged.items() if not samples]
     if missing:
         raise DataError(
@@ -111,6 +137,6 @@ def table(evaluation: Evaluation) -> Iterator[str]:
             continue
         name = key.removesuffix("_frac")
         low, high = values.get(f"{name}_low_frac"), values.get(f"{name}_high_frac")
-        shown = f"{value:.3f}" if key.endswith("_frac") else f"{value:.1f}"
+        shown = f"{value:.3f}" if key.endswith("_frac") else f"{value:,.1f}"
         interval = "" if low is None or high is None else f"   95 % {low:.3f} to {high:.3f}"
-        yield f"  {name.replace('_at_', '@'):16}{shown:>8}{interval}"
+        yield f"  {label(key):18}{shown:>10}{interval}"

@@ -1,9 +1,9 @@
-"""From judged samples to a table and metrics: avg@n, pass@k, maj@n, and how completions ended."""
+"""From judged samples to a table and metrics: avg@n, pass@k, maj@n, deepconf@k, and what completions cost."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from h1r_cli.deepconf.vote import Same, winner
@@ -14,11 +14,14 @@ from h1r_cli.types import Verdict, Vote
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One completion of a problem: its verdict, its length, and whether the length limit ended it."""
+    """One completion of a problem: its verdict, its length, and whether the length limit ended it.
+
+    The last two are None for a recorded completion that does not say.
+    """
 
     verdict: Verdict
-    tokens: int
-    truncated: bool
+    tokens: int | None
+    truncated: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class ProblemScore:
     """One row of the table: what n samples of a problem came to.
 
     `majority` is the answer that most samples gave (of equals the one seen first; None if none gave any), and
-    `majority_correct` the verdict on the first sample that gave it.
+    `majority_correct` the verdict on the first sample that gave it. `truncated` and `tokens` are None where one of
+    the samples does not say.
     """
 
     problem_id: str
@@ -34,9 +38,26 @@ class ProblemScore:
     correct: int
     majority: str | None
     majority_correct: bool
-    truncated: int
+    truncated: int | None
     no_answer: int
+    tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Elected:
+    """What DeepConf's vote over up to `budget` traces came to for a problem, and what the traces cost in tokens.
+
+    `full_tokens` is what they would have cost unpruned (see `h1r_cli.deepconf.result`).
+    """
+
+    problem_id: str
+    budget: int
+    answer: str | None
+    correct: bool
+    traces: int
+    pruned: int
     tokens: int
+    full_tokens: float
 
 
 def score_problem(problem_id: str, judged: Sequence[Judged], same: Same) -> ProblemScore:
@@ -52,23 +73,34 @@ def score_problem(problem_id: str, judged: Sequence[Judged], same: Same) -> Prob
         correct=sum(sample.verdict.correct for sample in judged),
         majority=majority,
         majority_correct=first,
-        truncated=sum(sample.truncated for sample in judged),
+        truncated=total(sample.truncated for sample in judged),
         no_answer=sum(sample.verdict.extracted is None for sample in judged),
-        tokens=sum(sample.tokens for sample in judged),
+        tokens=total(sample.tokens for sample in judged),
     )
 
 
-def metrics(scores: Sequence[ProblemScore], area: str = "eval") -> dict[str, float]:
+def total(values: Iterable[int | None]) -> int | None:
+    """Their sum; None where one is not known."""
+    known = list(values)
+    return None if None in known else sum(value for value in known if value is not None)
+
+
+def metrics(scores: Sequence[ProblemScore], area: str = "eval", elected: Sequence[Elected] = ()) -> dict[str, float]:
     """The metrics of one evaluation, under flat keys `area/name_unit`.
 
     Args:
         scores: [P] at least one, all of the same n >= 1 samples, with a reference answer each.
         area: what the keys begin with.
+        elected: [P] what DeepConf made of each problem, or nothing; the samples are then its warm-up's.
 
     Returns:
-        `problems`, `samples` (n); avg_at_n, pass_at_k for k = 1, 2, 4, … and n, and maj_at_n, each as `…_frac` with
-        `…_low_frac` and `…_high_frac` of its 95 % interval; `truncated_frac`, `no_answer_frac`, `mean_tokens` over
-        all samples.
+        `problems`, `samples` (n); avg_at_n, pass_at_k for k = 1, 2, 4, … and n, maj_at_n and deepconf_at_budget, each
+        as `…_frac` with `…_low_frac` and `…_high_frac` of its 95 % interval; `no_answer_frac` over all samples, and
+        where all say how long they are and how they ended, `truncated_frac`, `mean_tokens` (of a sample),
+        `per_problem_tokens` (all that were generated for one) and `per_solved_tokens`: all tokens, those
+        spent in vain included, over the right samples, which is what a solution costs by sampling once. With DeepConf
+        they are over the problems whose elected answer is right, and `deepconf_saved_frac` is the share of the
+        unpruned traces' tokens that pruning saved.
 
     Raises:
         DataError: there are no scores, or problems differ in their number of samples.
@@ -80,16 +112,42 @@ def metrics(scores: Sequence[ProblemScore], area: str = "eval") -> dict[str, flo
         values = [pass_at_k(n, score.correct, k) for score in scores]
         estimates[f"pass_at_{k}"] = clustered_interval(values, draws=n // k)
     estimates[f"maj_at_{n}"] = clustered_interval([float(score.majority_correct) for score in scores])
-    total = n * len(scores)
-    rest = {
-        "truncated_frac": sum(score.truncated for score in scores) / total,
-        "no_answer_frac": sum(score.no_answer for score in scores) / total,
-        "mean_tokens": math.fsum(score.tokens for score in scores) / total,
-    }
+    if elected:
+        right = [float(one.correct) for one in elected]
+        estimates[f"deepconf_at_{elected[0].budget}"] = clustered_interval(right)
     flat = {"problems": float(len(scores)), "samples": float(n)}
     for name, estimate in estimates.items():
         flat |= _three_keys(name, estimate)
-    return {f"{area}/{key}": value for key, value in (flat | rest).items()}
+    return {f"{area}/{key}": value for key, value in (flat | _rest(scores, n, elected)).items()}
+
+
+def _rest(scores: Sequence[ProblemScore], n: int, elected: Sequence[Elected]) -> dict[str, float]:
+    """How completions ended, and what they cost."""
+    samples = n * len(scores)
+    found = {"no_answer_frac": sum(score.no_answer for score in scores) / samples}
+    if (truncated := total(score.truncated for score in scores)) is not None:
+        found["truncated_frac"] = truncated / samples
+    tokens, solved = total(score.tokens for score in scores), sum(score.correct for score in scores)
+    if tokens is None:
+        return found
+    found["mean_tokens"] = tokens / samples
+    if elected:
+        tokens, solved = sum(one.tokens for one in elected), sum(one.correct for one in elected)
+        found["deepconf_saved_frac"] = 1 - tokens / max(1.0, math.fsum(one.full_tokens for one in elected))
+    found["per_problem_tokens"] = tokens / len(scores)
+    if solved:
+        found["per_solved_tokens"] = tokens / solved
+    return found
+
+
+def label(key: str) -> str:
+    """A metric's key without its area, in words.
+
+    >>> label("avg_at_4_frac"), label("per_solved_tokens"), label("no_answer_frac"), label("mean_tokens")
+    ('avg@4', 'tokens per solved', 'no answer', 'mean tokens')
+    """
+    words = key.removesuffix("_frac").replace("_at_", "@").replace("_", " ")
+    return f"tokens {words.removesuffix(' tokens')}" if words.startswith("per ") else words
 
 
 def powers_of_two(n: int) -> list[int]:

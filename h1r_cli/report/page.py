@@ -5,25 +5,28 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 SCRIPTS = ("dom.js", "chart.js", "text.js", "page.js")
+STYLES = ("page.css",)
 
 
-def html(data: Any) -> str:
+def html(data: Any, body: str = "page.html", scripts: Sequence[str] = SCRIPTS, styles: Sequence[str] = STYLES) -> str:
     """The page that shows `data`; its content policy lets no script run but its own, and nothing be fetched.
 
     Args:
         data: what json can write; the texts in it may be anything.
+        body: the file with the page's frame; `scripts` and `styles` are the files that go into it.
     """
-    style, script = _part("page.css"), "\n".join(_part(name) for name in SCRIPTS)
+    style, script = ("\n".join(map(_part, names)) for names in (styles, scripts))
     parts = {"style": style, "style_hash": _hash(style), "script": script, "script_hash": _hash(script)}
-    page = _part("page.html")
+    page = _part(body)
     for name, text in {**parts, "data": embedded(data)}.items():
         before, mark, after = page.partition(f"[[{name}]]")
         if not mark:
-            raise AssertionError(f"page.html has no place for {name}")
+            raise AssertionError(f"{body} has no place for {name}")
         page = before + text + after
     return page
 

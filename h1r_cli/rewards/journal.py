@@ -56,11 +56,16 @@ def problem_of(row: Mapping[str, Any], known: Mapping[str, Problem] | None) -> P
 def keep(path: Path, keys: Sequence[Key], verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
     """Append each verdict to `path` as it comes, and hand it on; `keys` are those of their completions."""
     with path.open("a", encoding="utf-8") as file:
-        for (name, sample), verdict in zip(keys, verdicts, strict=True):
-            row = {"id": name, "sample": sample, **asdict(verdict)}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        for key, verdict in zip(keys, verdicts, strict=True):
+            file.write(line(key, verdict))
             file.flush()
             yield verdict
+
+
+def line(key: Key, verdict: Verdict) -> str:
+    """A verdict as its line in a file."""
+    name, sample = key
+    return json.dumps({"id": name, "sample": sample, **asdict(verdict)}, ensure_ascii=False) + "\n"
 
 
 def kept(path: Path) -> dict[Key, Verdict]:

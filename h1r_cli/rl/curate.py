@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from h1r_cli.data.prompts import written
 from h1r_cli.deepconf.vote import Same, tally
 from h1r_cli.evals.loop import Judge
 from h1r_cli.rewards.pool import NO_VERDICT
@@ -43,11 +43,8 @@ class Curated:
     @property
     def line(self) -> str:
         """As problems.jsonl has it, which the data source `jsonl` reads: with the tag `pass_rate`."""
-        problem = self.problem
-        chat = {"prompt": problem.prompt} if isinstance(problem.prompt, str) else {"messages": _turns(problem)}
-        tags = {**problem.tags, "pass_rate": self.correct / self.samples}
-        told = {"id": problem.id, **chat, "answer": problem.answer, "domain": problem.domain, "tags": tags}
-        return json.dumps(told, ensure_ascii=False)
+        tags = {**self.problem.tags, "pass_rate": self.correct / self.samples}
+        return written(replace(self.problem, tags=tags))
 
 
 def unverifiable(problems: Sequence[Problem], judge: Judge) -> set[str]:
@@ -129,7 +126,3 @@ def report(curated: Sequence[Curated], samples: int, left_out: Mapping[str, int]
             for right, (problems, kept) in enumerate(histogram(curated, samples))
         ],
     }
-
-
-def _turns(problem: Problem) -> list[dict[str, Any]]:
-    return [{key: value for key, value in asdict(turn).items() if value} for turn in problem.chat]

@@ -18,6 +18,7 @@ from h1r_cli.settings.sampled import (
     SampledSettings,
     Scoring,
     VerifySettings,
+    VotedSettings,
 )
 from h1r_cli.settings.sft import Contamination, Difficulty, Filters, Mix, TrainSettings, TrainSftSettings
 
@@ -62,4 +63,5 @@ __all__ = [
     "TrainSettings",
     "TrainSftSettings",
     "VerifySettings",
+    "VotedSettings",
 ]

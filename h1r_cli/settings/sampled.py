@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from h1r_cli.settings.base import Part, RunSettings, Table
@@ -34,12 +36,6 @@ class Scoring(Table):
     watchdog_s: float = Field(
         30.0, gt=0.0, description="without a verdict, after which it is said what is waited for"
     )
-
-
-class EvalSettings(SampledSettings):
-    samples: int | None = Field(None, ge=1, description="completions per problem; unset: the benchmark's own, else 1")
-    reward: Part | None = Field(None, description="unset: the benchmark's own, else math")
-    scoring: Scoring = Scoring()
 
 
 class DeepConf(Table):
@@ -78,17 +74,31 @@ class DeepConf(Table):
     )
 
 
-class DeepConfSettings(SampledSettings):
+class VotedSettings(SampledSettings):
+    """What every command that can answer by DeepConf's vote has."""
+
     deepconf: DeepConf = DeepConf()
     pruner: Part = Field(Part(name="lowest-window"), description="pruning policy; window_tokens is deepconf's")
-    reward: Part = Field(Part(name="math"), description="verifier: extracts answers and says which are the same")
-    problems_in_flight: int = Field(8, ge=1, description="problems worked on at once (our choice)")
+    problems_in_flight: int = Field(8, ge=1, description="problems worked on at once by deepconf (our choice)")
 
     @model_validator(mode="after")
-    def _budget_holds_the_warmup(self) -> DeepConfSettings:
+    def _budget_holds_the_warmup(self) -> VotedSettings:
         if self.deepconf.warmup > self.deepconf.budget:
             raise ValueError(f"deepconf.warmup {self.deepconf.warmup} exceeds deepconf.budget {self.deepconf.budget}")
         return self
+
+
+class DeepConfSettings(VotedSettings):
+    reward: Part = Field(Part(name="math"), description="verifier: extracts answers and says which are the same")
+
+
+class EvalSettings(VotedSettings):
+    method: Literal["samples", "deepconf"] = Field(
+        "samples", description="how problems are answered: each sample for itself, or by deepconf's vote ([deepconf])"
+    )
+    samples: int | None = Field(None, ge=1, description="completions per problem; unset: the benchmark's own, else 1")
+    reward: Part | None = Field(None, description="unset: the benchmark's own, else math")
+    scoring: Scoring = Scoring()
 
 
 class VerifySettings(RunSettings):

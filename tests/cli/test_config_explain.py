@@ -7,7 +7,7 @@ import pytest
 
 def test_a_setting_that_nobody_set_is_the_default_and_tells_its_source(h1r):
     assert h1r("config", "explain", "deepconf.warmup").stdout == (
-        "deepconf.warmup = 16  [deepconf]\n"
+        "deepconf.warmup = 16  [deepconf, eval]\n"
         "  set by the default\n"
         "  N_init, full traces that set the threshold (PAPER section 5)\n"
     )
@@ -50,9 +50,9 @@ def test_a_table_is_told_key_by_key_and_commands_that_agree_stand_together(h1r):
 def test_the_options_of_a_part_are_those_of_the_part_that_is_named(h1r):
     assert "pruner.window_tokens = " in h1r("config", "explain", "pruner").stdout
     stable = h1r("config", "explain", "pruner.vote", "--set", "pruner.name=answer-stable").stdout
-    assert stable.startswith("pruner.vote = that of deepconf.vote  [deepconf]")
+    assert stable.startswith("pruner.vote = that of deepconf.vote  [deepconf, eval]")
     without = h1r("config", "explain", "pruner", "--set", "pruner.name=never").stdout
-    assert without.splitlines()[:2] == ['pruner.name = "never"  [deepconf]', "  set by --set pruner.name=never"]
+    assert without.splitlines()[:2] == ['pruner.name = "never"  [deepconf, eval]', "  set by --set pruner.name=never"]
     assert "pruner.window_tokens" not in without
 
 
@@ -93,8 +93,8 @@ def test_an_option_that_a_command_gives_to_a_part_names_the_setting_that_it_foll
         (
             ["seed", "--for", "eval", "--set", "sede=3"],
             "error: no setting is called 'sede' (set by --set sede=3)\n"
-            "  known: engine, hardware, kernels, launch, model, parallel, reward, samples, sampling, scoring, seed, "
-            "system_prompt\n"
+            "  known: deepconf, engine, hardware, kernels, launch, method, model, parallel, problems_in_flight, pruner, "
+            "reward, samples, sampling, scoring, seed, system_prompt\n"
             "  fix: did you mean 'seed'?\n",
         ),
     ],
@@ -103,10 +103,10 @@ def test_a_wrong_question_is_answered_with_what_there_is(h1r, arguments, expecte
     assert h1r("config", "explain", *arguments, status=2).stderr == expected
 
 
-def test_a_configuration_that_suits_one_command_is_explained_for_that_one(h1r, tmp_path):
+def test_a_configuration_that_suits_some_commands_is_explained_for_those(h1r, tmp_path):
     (tmp_path / "deep.toml").write_text("[deepconf]\nbudget = 64\n")
     told = h1r("config", "explain", "seed", "--config", "deep.toml").stdout
-    assert told.startswith("seed = 0  [deepconf]\n")
+    assert told.startswith("seed = 0  [deepconf, eval]\n")
 
 
 def test_a_configuration_that_suits_no_command_is_an_error(h1r, tmp_path):

@@ -38,7 +38,7 @@ def test_recorded_completions_are_scored_by_hand(h1r, data, tmp_path):
     assert found["jsonl/no_answer_frac"] == 1 / 8
     assert found["jsonl/mean_tokens"] == 10
     assert done.stdout.splitlines()[0] == "jsonl: 2 problems, 4 samples each"
-    assert "avg@4              0.375   95 % " in done.stdout
+    assert "avg@4                  0.375   95 % " in done.stdout
 
 
 def test_a_completion_of_another_problem_is_an_error(h1r, data, tmp_path):

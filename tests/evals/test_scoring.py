@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h1r_cli.errors import DataError
-from h1r_cli.evals.scoring import Judged, ProblemScore, metrics, powers_of_two, score_problem
+from h1r_cli.evals.scoring import Elected, Judged, ProblemScore, metrics, powers_of_two, score_problem
 from h1r_cli.evals.statistics import clustered_interval
 from h1r_cli.types import Verdict
 
@@ -71,6 +71,8 @@ def test_the_metrics_of_two_problems_by_hand():
         "eval/truncated_frac": 0.0,
         "eval/no_answer_frac": 0.125,
         "eval/mean_tokens": 20.0,  # (4 * 10 + 3 * 10 + 90) / 8
+        "eval/per_problem_tokens": 80.0,  # 160 / 2
+        "eval/per_solved_tokens": 32.0,  # 160 / (4 + 1)
     }
     assert {key: found[key] for key in expected} == expected
     interval = clustered_interval([1.0, 0.25], draws=4)
@@ -111,3 +113,30 @@ def test_nothing_to_score_is_refused():
         metrics([])
     with pytest.raises(DataError, match="has 0 samples"):
         metrics([score_problem("a", [], same_number)])
+
+
+def test_a_length_that_one_sample_does_not_say_is_not_made_up():
+    known = score_problem("a", [sample("12"), sample("7")], same_number)
+    unsaid = score_problem("b", [sample("12"), sample("7", tokens=None, truncated=None)], same_number)
+    assert (unsaid.tokens, unsaid.truncated) == (None, None)
+    found = metrics([known, unsaid])
+    assert not [key for key in found if "tokens" in key or "truncated" in key]
+
+
+def test_what_the_vote_spends_is_booked_to_the_problems_that_it_solves():
+    scores = [score_problem(name, [sample("12"), sample("7")], same_number) for name in "abc"]
+    elected = [
+        Elected("a", 8, "12", True, traces=8, pruned=4, tokens=60, full_tokens=80.0),
+        Elected("b", 8, "7", False, traces=8, pruned=4, tokens=50, full_tokens=80.0),
+        Elected("c", 8, "12", True, traces=8, pruned=4, tokens=70, full_tokens=80.0),
+    ]
+    found = metrics(scores, elected=elected)
+    assert found["eval/deepconf_at_8_frac"] == pytest.approx(2 / 3)
+    assert found["eval/per_problem_tokens"] == 60  # (60 + 50 + 70) / 3
+    assert found["eval/per_solved_tokens"] == 90  # 180 / 2: what problem b cost was spent, too
+    assert found["eval/deepconf_saved_frac"] == 1 - 180 / 240
+    assert found["eval/mean_tokens"] == 10  # of the warm-up
+
+
+def test_where_nothing_is_solved_a_solution_has_no_price():
+    assert "eval/per_solved_tokens" not in metrics([score_problem("a", [sample("7")], same_number)])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from h1r_cli.evals.statistics import Estimate, central_range, clustered_interval, pass_at_k, student_t, wilson
 
@@ -60,6 +61,16 @@ def test_student_t_is_the_tables(df, table):
 def test_wilson_by_hand():
     # p = 8/10, z = 2: (0.8 + 0.2 -+ 2 sqrt(0.016 + 0.01)) / 1.4 = (1 -+ 0.322490) / 1.4
     assert wilson(0.8, 10, 2) == pytest.approx((0.483936, 0.944636), abs=1e-6)
+
+
+@pytest.mark.parametrize(("right", "draws"), [(0, 20), (1, 7), (13, 40), (480, 960), (30, 30)])
+def test_wilson_pass_at_k_and_student_are_scipys(right, draws):
+    theirs = stats.binomtest(right, draws).proportion_ci(0.95, method="wilson")
+    assert wilson(right / draws, draws, stats.norm.ppf(0.975)) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert student_t(draws - 1, 0.95) == pytest.approx(stats.t.ppf(0.975, draws - 1), rel=1e-12)
+    for k in (1, draws // 2, draws):
+        missed = stats.hypergeom.pmf(0, draws, right, k)
+        assert pass_at_k(draws, right, k) == pytest.approx(1 - missed, abs=1e-9)
 
 
 # --- the interval
@@ -137,6 +148,18 @@ def share_inside(problems, draws, alpha, beta):
 def test_the_truth_is_inside_about_as_often_as_promised(problems, draws, alpha, beta):
     # 0.95 with a standard error of 0.009
     assert 0.915 <= share_inside(problems, draws, alpha, beta) <= 0.995
+
+
+@pytest.mark.parametrize("p", [0.2, 0.35, 0.5, 0.65, 0.8])
+@pytest.mark.parametrize(("problems", "draws"), [(50, 1), (50, 16), (60, 4), (200, 1)])
+def test_the_truth_is_inside_in_93_to_97_of_a_hundred_runs(p, problems, draws):
+    # difficulties from a beta distribution with mean p, as varied as a uniform one where p is 1/2; 2,000 runs
+    rng = np.random.default_rng([int(100 * p), problems, draws])
+    chances = rng.beta(2 * p, 2 * (1 - p), (2000, problems))
+    shares = rng.binomial(draws, chances) / draws
+    intervals = [clustered_interval(values.tolist(), draws) for values in shares]
+    inside = sum(estimate.low <= p <= estimate.high for estimate in intervals) / len(intervals)
+    assert 0.93 <= inside <= 0.97
 
 
 def test_ten_problems_that_are_nearly_all_right_are_promised_too_much():
