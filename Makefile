@@ -23,6 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) torch
 	@echo "== h1r and its other dependencies"
 	@$(PIP) -e '.[test]'
+	@$(PIP) --no-deps lm-eval  # its readers alone: the rest of what it brings is for its own runs
 	@touch $@
 
 demo: env

@@ -12,7 +12,7 @@ from h1r_cli.evals.samples import Files, Sample, read_problems, read_samples
 from h1r_cli.evals.scoring import label
 from h1r_cli.evals.suites import SUITES, held
 from h1r_cli.report.page import html
-from h1r_cli.rewards.completion import CLOSE, OPEN
+from h1r_cli.rewards.completion import thought_and_answer
 from h1r_cli.rundir import write_atomically
 from h1r_cli.types import Problem
 
@@ -95,18 +95,6 @@ def _sample(sample: Sample, place: int, chars: int) -> dict[str, Any]:
         "think": None if thought is None else clipped(thought, chars),
         "text": None if answer is None else clipped(answer, chars),
     }
-
-
-def thought_and_answer(text: str) -> tuple[str | None, str | None]:
-    """What a completion thinks and what it answers; no thought without tags, no answer while a thought is open.
-
-    >>> thought_and_answer("<think>6 * 7</think>42"), thought_and_answer("<think>6 *"), thought_and_answer("42")
-    (('6 * 7', '42'), ('6 *', None), (None, '42'))
-    """
-    thought, closed, answer = text.rpartition(CLOSE)
-    if closed and OPEN not in answer:
-        return thought.lstrip().removeprefix(OPEN).strip(), answer.strip()
-    return (text.lstrip().removeprefix(OPEN).strip(), None) if OPEN in text else (None, text.strip())
 
 
 def clipped(text: str, chars: int) -> str:

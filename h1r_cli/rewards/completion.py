@@ -27,3 +27,15 @@ def shape_fault(completion: str, *, opened: bool = False) -> str | None:
     if not thought.strip():
         return "an empty thought"
     return None if answer.strip() else "no answer after the thought"
+
+
+def thought_and_answer(text: str) -> tuple[str | None, str | None]:
+    """What a completion thinks and what it answers; no thought without tags, no answer while a thought is open.
+
+    >>> thought_and_answer("<think>6 * 7</think>42"), thought_and_answer("<think>6 *"), thought_and_answer("42")
+    (('6 * 7', '42'), ('6 *', None), (None, '42'))
+    """
+    thought, closed, answer = text.rpartition(CLOSE)
+    if closed and OPEN not in answer:
+        return thought.lstrip().removeprefix(OPEN).strip(), answer.strip()
+    return (text.lstrip().removeprefix(OPEN).strip(), None) if OPEN in text else (None, text.strip())

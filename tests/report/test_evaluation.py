@@ -7,7 +7,8 @@ import pytest
 
 from h1r_cli.data.prompts import written
 from h1r_cli.evals.samples import Files
-from h1r_cli.report.evaluation import MOST_CHARS, clipped, thought_and_answer, write_page
+from h1r_cli.report.evaluation import MOST_CHARS, clipped, write_page
+from h1r_cli.rewards.completion import thought_and_answer
 from h1r_cli.rewards.journal import line
 from h1r_cli.types import Problem, Verdict
 
