@@ -30,6 +30,7 @@ BENCHMARKS = (  # each with the data source of its name
     "h1r_plugins.benchmarks.mathematics",
     "h1r_plugins.benchmarks.multiple_choice",
     "h1r_plugins.benchmarks.programs",
+    "h1r_plugins.benchmarks.safety",
 )
 BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implement it
     "h1r_commands": (
@@ -43,6 +44,7 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implemen
         "h1r_cli.commands.replay",
         "h1r_cli.commands.evaluate",
         "h1r_cli.commands.compare",
+        "h1r_cli.commands.serve",
         "h1r_cli.commands.verify",
         "h1r_cli.commands.plugins",
         "h1r_cli.commands.profiles",
@@ -62,7 +64,10 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implemen
         "h1r_plugins.rewards.compose",
         "h1r_plugins.rewards.format",
         "h1r_plugins.rewards.instructions",
+        "h1r_plugins.rewards.llama_guard",
         "h1r_plugins.rewards.math",
+        "h1r_plugins.rewards.policy",
+        "h1r_plugins.rewards.refusal",
         "h1r_plugins.rewards.sandbox_fusion",
         "h1r_plugins.rewards.science",
     ),

@@ -229,6 +229,7 @@ class Request:
     policy_confidence: str = "top-k"
     confidences: tuple[str, ...] = ()
     confidence_top_k: int = 20  # k of "top-k"; the papers' 20
+    top_logprobs: int = 0  # how many of the likeliest tokens to report with each
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +238,8 @@ class Tokens:
 
     `behaviour_logprobs` [T] are those of the distribution that was sampled (after temperature, top-k, top-p), NaN
     where an engine cannot know them; `confidence[name]` [T] come from the raw logits, in units of 2^-16 nat.
-    `version` is that of the weights.
+    `version` is that of the weights. `top_logprobs` [T] has for each token the likeliest ones, as many as were asked
+    for and likeliest first, each with its log-probability by the raw logits.
     """
 
     request_id: str
@@ -245,6 +247,7 @@ class Tokens:
     behaviour_logprobs: tuple[float, ...]
     confidence: Mapping[str, tuple[int, ...]]
     version: int
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,12 +267,14 @@ class Finished:
 class Capabilities:
     """What an engine can do: names of confidences, and the longest prompt + completion (None: unbounded).
 
-    `shared` says that a run's processes have one and the same model behind their engines: servers that outlive it.
+    `top_logprobs` is how many of the likeliest tokens it reports with each at most (None: any number). `shared` says
+    that a run's processes have one and the same model behind their engines: servers that outlive it.
     """
 
     confidences: frozenset[str]
     max_length_tokens: int | None = None
     shared: bool = False
+    top_logprobs: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,11 @@ LAYERS = {
     "h1r_cli.deepconf.confidence": 1,
     "h1r_cli.deepconf.vote": 1,
     "h1r_cli.evals.paired": 1,
+    "h1r_cli.evals.refusal": 1,
+    "h1r_cli.evals.safety_sets": 1,
     "h1r_cli.evals.statistics": 1,
     "h1r_cli.evals.scoring": 1,
+    "h1r_cli.evals.views": 1,
     "h1r_cli.plan.*": 1,
     "h1r_cli.sft.loss": 1,
     "h1r_cli.rl.advantage": 1,
@@ -49,6 +52,7 @@ LAYERS = {
     "h1r_cli.rewards.worker": 6,  # rebuilds a verifier by its name
     "h1r_cli.rewards.latex.*": 1,
     "h1r_cli.selftest.*": 4,
+    "h1r_cli.serve.*": 4,
     "h1r_cli.registry": 5,
     "h1r_cli.build": 5,
     "h1r_cli.commands.*": 6,
@@ -67,6 +71,7 @@ ONE_PLACE = {  # heavy library -> the one module, or room, that imports it
     "datasets": "h1r_plugins.data.hf",
     "torch.utils.tensorboard": "h1r_plugins.observers.tensorboard",
     "wandb": "h1r_plugins.observers.wandb",
+    "inspect_ai": "h1r_cli.evals.inspect_log",
 }
 # Not at the top of what `h1r --help` loads.
 SLOW = {"torch", "transformers", "sympy", "math_verify", "pyarrow", "numpy", "pydantic"} | ONE_PLACE.keys()

@@ -56,8 +56,9 @@ def test_the_readme_shows_every_command():
     from h1r_cli.registry import load
 
     shown = {command.split()[1] for block in BLOCKS for command, _ in block}
-    assert shown >= set(load().names("h1r_commands")) - {"train-sft"}
+    assert shown >= set(load().names("h1r_commands")) - {"train-sft", "serve"}
     assert "h1r train-sft --config nano --profile cpu" in README
+    assert "h1r serve --model h1r-nano --port 8000" in README
 
 
 def test_the_file_tree_names_every_room():

@@ -13,15 +13,21 @@ from h1r_cli.commands import options
 from h1r_cli.errors import ConfigError, listing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from h1r_cli.config import Resolved
     from h1r_cli.registry import Registry
     from h1r_cli.settings import EvalSettings
 
 
+SAFETY = "safety"  # the suite whose verdicts are judges'
+SUITE = """falcon-h1r: the paper's table, or the BENCHMARKs of it that are named. safety: how safe thoughts and
+answers are, on the paper's sets or on those that are named."""
+
+
 @click.command("eval")
 @click.argument("benchmarks", nargs=-1, metavar="[BENCHMARK...]")
-@click.option(
-    "--suite", metavar="NAME", help="falcon-h1r: the paper's table, or the BENCHMARKs of it that are named."
-)
+@click.option("--suite", metavar="NAME", help=SUITE)
 @click.option("--samples", type=click.IntRange(1), help="Completions per problem.  [default: the benchmark's own]")
 @click.option("--deepconf", is_flag=True, help="Answer by DeepConf's vote, as h1r deepconf does.")
 @click.option("--budget", type=click.IntRange(1), help="Traces per problem of --deepconf.  [default: 512]")
@@ -47,6 +53,26 @@ def command(registry: Registry, /, benchmarks: tuple[str, ...], out: Path | None
 
     A run that was killed goes on with --resume, with the same engine or another, and with another --limit.
     """
+    if given["fresh"] and resume:
+        raise ConfigError("--fresh and --resume are both given", fix="give one of them")
+    named = _named(benchmarks, given["suite"])
+    resolved = _resolve(registry, given)
+    if given["suite"] == SAFETY:
+        from h1r_cli.commands.evaluate_safety import run_safety
+
+        return run_safety(registry, resolved, benchmarks, given, out, resume)
+    _run(registry, resolved, named, given, out, resume)
+
+
+def _run(
+    registry: Registry,
+    resolved: Resolved[EvalSettings],
+    named: Sequence[str],
+    given: dict[str, Any],
+    out: Path | None,
+    resume: bool,
+) -> None:
+    """Benchmarks with reference answers, one after the other."""
     from h1r_cli.commands.evaluate_run import Answering, evaluated
     from h1r_cli.commands.evaluate_tasks import setup, tasks
     from h1r_cli.commands.parts import pool, reward_facts, sampler
@@ -56,13 +82,9 @@ def command(registry: Registry, /, benchmarks: tuple[str, ...], out: Path | None
     from h1r_cli.report.evaluation import write_page
     from h1r_cli.rundir import default_path, open_run, set_aside
 
-    named = _named(benchmarks, given["suite"])
-    resolved = _resolve(registry, given)
     settings, recorded = resolved.settings, given["completions"]
     if recorded is not None and recorded.is_file() and len(named) > 1:
         raise ConfigError("--completions is one benchmark's file, and several are named", fix="name one benchmark")
-    if given["fresh"] and resume:
-        raise ConfigError("--fresh and --resume are both given", fix="give one of them")
     asked = tasks(registry, named, resolved, given)
     sampled = sampler(registry, settings) if recorded is None else None
     votes = voting(registry, settings, sampled) if sampled and settings.method == "deepconf" else None
@@ -96,7 +118,7 @@ def command(registry: Registry, /, benchmarks: tuple[str, ...], out: Path | None
     click.echo(f"report.html and report.json -> {run.path}", err=True)
 
 
-def _resolve(registry: Registry, given: dict[str, Any]) -> Any:
+def _resolve(registry: Registry, given: dict[str, Any]) -> Resolved[EvalSettings]:
     """The settings; an error when --budget is given without --deepconf."""
     from h1r_cli.settings import EvalSettings
 
@@ -127,11 +149,16 @@ def _named(benchmarks: tuple[str, ...], suite: str | None) -> tuple[str, ...]:
     if suite is None:
         if not benchmarks:
             raise ConfigError(
-                "no benchmark is named", known=f"suites: {listing(SUITES)}", fix="name one, or give --suite"
+                "no benchmark is named",
+                known=f"suites: {listing([*SUITES, SAFETY])}",
+                fix="name one, or give --suite",
             )
         return benchmarks
+    if suite == SAFETY:
+        return benchmarks
     if suite not in SUITES:
-        raise ConfigError(f"no suite is called '{suite}'", known=listing(SUITES), fix="name one of them")
+        known = listing([*SUITES, SAFETY])
+        raise ConfigError(f"no suite is called '{suite}'", known=known, fix="name one of them")
     if foreign := [name for name in benchmarks if name not in SUITES[suite]]:
         raise ConfigError(
             f"'{foreign[0]}' is not of suite '{suite}'", known=listing(SUITES[suite]), fix="leave it or --suite out"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from h1r_cli.errors import ConfigError, DataError, MissingDataError
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from h1r_cli.registry import Registry
     from h1r_cli.settings import EvalSettings, Part
     from h1r_cli.types import Problem, Sampling, Verifier
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +45,38 @@ def tasks(
     """A task for each of `texts`: the name of a benchmark, or a data source as NAME:key=value,...
 
     Raises:
-        MissingDataError: names all whose data are missing, each with where it comes from. ConfigError: one is named
-            twice. DataError: it has no reference answers, or cannot be read.
+        DataError: names all whose data are missing, each with where they come from; or one has no reference answers,
+            or cannot be read. ConfigError: one is named twice.
     """
-    found: list[Task] = []
+    found = find_all(texts, lambda text: _task(registry, text, resolved, given), "benchmarks")
+    return [replace(task, name=name) for task, name in zip(found, _names(found, texts), strict=True)]
+
+
+def find_all(texts: Sequence[str], find: Callable[[str], T], what: str) -> list[T]:
+    """What `find` finds for each of `texts`.
+
+    Raises:
+        DataError: names all whose data are missing, each with its file and where that comes from.
+    """
+    found: list[T] = []
     missing: list[tuple[str, MissingDataError]] = []
     for text in texts:
         try:
-            found.append(_task(registry, text, resolved, given))
+            found.append(find(text))
         except MissingDataError as error:
             missing.append((text, error))
     if len(missing) == 1:
         raise missing[0][1]
     if missing:
+        names = ", ".join(text for text, _ in missing)
         raise DataError(
-            f"the data of {len(missing)} benchmarks are missing: {', '.join(text for text, _ in missing)}",
-            known="".join(f"\n    {error}".replace("\n  ", "\n      ") for _, error in missing),
+            f"the data of {len(missing)} of {len(texts)} {what} are missing: {names}",
+            known="".join(
+                f"\n    {text}: {error.fix.partition(',')[0]}, from {error.origin}" for text, error in missing
+            ),
             fix="put their files into one folder and give it as --data-dir, or name those alone that you have",
         )
-    return [replace(task, name=name) for task, name in zip(found, _names(found, texts), strict=True)]
+    return found
 
 
 def setup(task: Task, settings: EvalSettings, engines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

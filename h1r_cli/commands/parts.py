@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,8 +20,12 @@ from h1r_cli.types import Engine, Observer, Problem, Sampling, Verifier
 if TYPE_CHECKING:
     from h1r_cli.data.contamination import Tested
     from h1r_cli.evals.loop import Judge
+    from h1r_cli.model.tokenizer import Tokenizer
     from h1r_cli.rewards.pool import Pool
     from h1r_cli.settings import Part, RunSettings, SampledSettings, Scoring
+
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +33,37 @@ class Sampler:
     """An engine that is not yet entered, with the tokenizer of its model."""
 
     engine: Engine
-    encode: Callable[[Problem], tuple[int, ...]]
-    decode: Callable[[Sequence[int]], str]
+    tokenizer: Tokenizer
+    system_prompt: str | None
+
+    def encode(self, problem: Problem) -> tuple[int, ...]:
+        """The ids that a completion of the problem follows."""
+        return self.tokenizer.prompt_ids(problem, self.system_prompt)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a completion."""
+        return self.tokenizer.decode(ids)
 
 
-def sampler(registry: Registry, settings: SampledSettings) -> Sampler:
-    """The engine that the settings name, for this machine's device, with the tokenizer of its model."""
+def sampler(registry: Registry, settings: SampledSettings, given: Mapping[str, Any] = NOTHING) -> Sampler:
+    """The engine that the settings name, for this machine's device, with the tokenizer of its model.
+
+    Args:
+        given: options for the engine, for those that it takes and that the settings do not set.
+    """
     from h1r_cli.model.tokenizer import load_tokenizer
 
-    made = engine(registry, settings)
-    tokenizer = load_tokenizer(model_directory(registry, settings.model))
-    return Sampler(made, lambda problem: tokenizer.prompt_ids(problem, settings.system_prompt), tokenizer.decode)
+    made = engine(registry, settings, given=given)
+    return Sampler(made, load_tokenizer(model_directory(registry, settings.model)), settings.system_prompt)
 
 
-def engine(registry: Registry, settings: RunSettings, seat: tuple[str, int, int] | None = None) -> Engine:
-    """The engine that the settings name, for this machine's device.
+def engine(
+    registry: Registry,
+    settings: RunSettings,
+    seat: tuple[str, int, int] | None = None,
+    given: Mapping[str, Any] = NOTHING,
+) -> Engine:
+    """The engine that the settings name, for this machine's device; `given` as in `sampler`.
 
     Args:
         seat: of one of a run's several engines: its kind of device, the first of its devices, and how many they are.
@@ -55,8 +76,9 @@ def engine(registry: Registry, settings: RunSettings, seat: tuple[str, int, int]
         spreads = "devices" in signature(registry.find("h1r_engines", settings.engine.name)).parameters
         seat = local_device(settings, devices if spreads else 1), 0, devices
     device, first, devices = seat
-    given = {"model": model, "device": device, "first_device": first, "devices": devices, "ssm": settings.kernels.ssm}
-    made: Engine = build(registry, "h1r_engines", settings.engine.name, settings.engine.options, given, "[engine]")
+    own = {"model": model, "device": device, "first_device": first, "devices": devices, "ssm": settings.kernels.ssm}
+    options = settings.engine.options
+    made: Engine = build(registry, "h1r_engines", settings.engine.name, options, {**given, **own}, "[engine]")
     return made
 
 

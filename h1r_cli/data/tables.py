@@ -113,12 +113,21 @@ def read_rows(path: Path) -> Iterator[Row]:
         yield from (json.loads(line) for line in text.split("\n") if line.strip())
 
 
+_NO_ANSWER: list[str] = []  # repositories that this process asked the hub for in vain
+
+
 def _from_hub(repository: str, path: str) -> Path | None:
-    """The file in the hub's cache on this disk, fetched if need be; None where neither can be had."""
+    """The file in the hub's cache on this disk, fetched if need be; None where neither can be had.
+
+    Once the hub has not answered, only the cache is asked: each wait without a network takes a third of a minute.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(repository, path, repo_type="dataset"))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):  # not there, not allowed, or no network
+        return Path(hf_hub_download(repository, path, repo_type="dataset", local_files_only=bool(_NO_ANSWER)))
+    except LocalEntryNotFoundError:  # no network, and not in the cache
+        _NO_ANSWER.append(repository)
+        return None
+    except (HfHubHTTPError, OSError):  # not there, or not allowed
         return None

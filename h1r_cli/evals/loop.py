@@ -122,7 +122,7 @@ def with_reference(name: str, problems: Sequence[Problem]) -> Sequence[Problem]:
     if without:
         raise DataError(
             f"{len(without)} of {len(problems)} problems of {name} have no reference answer, such as '{without[0]}'",
-            fix="add their answers, or use h1r generate",
+            fix="add their answers, or use h1r generate; data sets of safety are --suite safety's",
         )
     return problems
 

@@ -50,6 +50,19 @@ def confidence_columns(
     return columns
 
 
+def likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` likeliest tokens of each row, likeliest first; all V where there are fewer.
+
+    Args:
+        logits: [B, V] float32, raw.
+
+    Returns:
+        Ids [B, count] int64, and log-probabilities [B, count] float32, nats.
+    """
+    found = logits.float().log_softmax(dim=-1).topk(min(count, logits.shape[-1]), dim=-1)
+    return found.indices, found.values
+
+
 def by_size(sizes: Sequence[int], device: torch.device) -> tuple[tuple[int, Tensor | None], ...]:
     """Each k in `sizes` with the rows that have it, None where all do."""
     different = sorted(set(sizes))

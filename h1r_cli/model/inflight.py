@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from h1r_cli.errors import ConfigError, listing
-from h1r_cli.model.confidences import by_size, confidence_columns
+from h1r_cli.model.confidences import by_size, confidence_columns, likeliest
 from h1r_cli.model.sampling import Uniforms, draw
 from h1r_cli.types import Capabilities, EndReason, Finished, Pruner, Request, Tokens
 
@@ -30,6 +30,7 @@ class InFlight:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     confidence: dict[str, list[int]] = field(default_factory=dict)
+    tops: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -56,8 +57,9 @@ class InFlight:
     def chunk(self, version: int) -> Tokens:
         """What no chunk has reported yet."""
         confidence = {name: tuple(values) for name, values in self.confidence.items()}
-        tokens = Tokens(self.request.id, tuple(self.ids), tuple(self.logprobs), confidence, version)
-        self.ids, self.logprobs = [], []
+        ids, logprobs, tops = tuple(self.ids), tuple(self.logprobs), tuple(self.tops)
+        tokens = Tokens(self.request.id, ids, logprobs, confidence, version, tops)
+        self.ids, self.logprobs, self.tops = [], [], []
         self.confidence = {name: [] for name in self.confidence}
         return tokens
 
@@ -73,6 +75,13 @@ def check(request: Request, capabilities: Capabilities) -> None:
     Raises:
         ConfigError: it is longer than the engine allows, or asks for a confidence that the engine does not compute.
     """
+    most = capabilities.top_logprobs
+    if request.top_logprobs < 0 or (most is not None and request.top_logprobs > most):
+        raise ConfigError(
+            f"request {request.id} asks for the {request.top_logprobs} likeliest tokens",
+            known=f"this engine reports {most}" if most else "this engine reports none",
+            fix="ask for no more",
+        )
     longest = capabilities.max_length_tokens
     asked = len(request.prompt_ids) + request.sampling.max_tokens
     if not request.prompt_ids:
@@ -118,10 +127,22 @@ def advance(batch: Sequence[InFlight], logits: Tensor) -> list[EndReason | None]
     columns = confidence_columns(wanted, logits, ids, sizes)
     tokens, logprob_values = ids.tolist(), logprobs.tolist()
     values = {name: column.tolist() for name, column in columns.items()}
+    _report_tops(batch, logits)
     return [
         one.accept(tokens[row], logprob_values[row], {name: values[name][row] for name in values})
         for row, one in enumerate(batch)
     ]
+
+
+def _report_tops(batch: Sequence[InFlight], logits: Tensor) -> None:
+    """Note the likeliest tokens for the requests that ask for them; `logits` as in `advance`."""
+    rows = [row for row, one in enumerate(batch) if one.request.top_logprobs]
+    if not rows:
+        return
+    found, logprobs = likeliest(logits[rows], max(batch[row].request.top_logprobs for row in rows))  # [R, most]
+    for row, ids, values in zip(rows, found.tolist(), logprobs.tolist(), strict=True):
+        count = batch[row].request.top_logprobs
+        batch[row].tops.append(tuple(zip(ids[:count], values[:count], strict=True)))
 
 
 def _without_early_ends(batch: Sequence[InFlight], logits: Tensor) -> Tensor:

@@ -35,7 +35,8 @@ class Judge:
         self._seen += tokens
         confidence = {name: event.confidence[name][:tokens] for name in self.request.confidences}
         logprobs = event.behaviour_logprobs[:tokens]
-        return Tokens(event.request_id, event.ids[:tokens], logprobs, confidence, event.version)
+        tops = event.top_logprobs[:tokens]
+        return Tokens(event.request_id, event.ids[:tokens], logprobs, confidence, event.version, tops)
 
     def ended(self, event: Finished) -> Finished:
         """The end as the caller sees it; a stop at the very token that the pruner cuts at stays a stop."""

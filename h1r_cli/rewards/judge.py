@@ -1,18 +1,23 @@
-"""A language model as a judge, through any engine: a prompt in, `correct` or `incorrect` out."""
+"""A language model as a judge, through any engine: a prompt in, `correct` or `incorrect` out, or what is asked."""
 
 from __future__ import annotations
 
 import hashlib
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from h1r_cli.generation import collect
 from h1r_cli.model.tokenizer import load_tokenizer
 from h1r_cli.rewards.latex.extract import answer_part
-from h1r_cli.types import Engine, Problem, Request, Sampling
+from h1r_cli.types import Engine, Message, Problem, Request, Sampling
+
+T = TypeVar("T")
+Prompt = str | tuple[Message, ...]  # one user turn; or a chat that the tokenizer's template puts to a judge by itself
 
 VERDICTS = {"correct": True, "incorrect": False}
 
@@ -44,7 +49,7 @@ class Judge:
         self._engine, self._model, self._cache_size = engine, model, cache_size
         self._tokenizer = load_tokenizer(model)
         self._sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
-        self._cache: OrderedDict[bytes, bool | None] = OrderedDict()
+        self._cache: OrderedDict[bytes, Any] = OrderedDict()
         self._open, self._entered = ExitStack(), False
         weakref.finalize(self, self._open.close)
 
@@ -54,22 +59,31 @@ class Judge:
         Raises:
             EngineError: the judge is out of reach, which says nothing of what it was to judge.
         """
-        seen = hashlib.sha256(
-            repr((str(self._model), self._sampling, prompt)).encode(errors="surrogatepass")
-        ).digest()
+        return self.ask(prompt, parse)
+
+    def ask(self, prompt: Prompt, read: Callable[[str], T | None]) -> T | None:
+        """What `read` makes of the judge's reply; None, which is counted, where it makes nothing of it.
+
+        `read` is given the whole reply, or nothing where that was cut off.
+
+        Raises:
+            EngineError: as `verdict` does.
+        """
+        told = (str(self._model), self._sampling, prompt, read.__qualname__)
+        seen = hashlib.sha256(repr(told).encode(errors="surrogatepass")).digest()
         self.counts.asked += 1
         if seen in self._cache:
             self.counts.cached += 1
             self._cache.move_to_end(seen)
         else:
-            self._cache[seen] = parse(self._reply(prompt))
+            self._cache[seen] = read(self._reply(prompt))
             if len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
-        said = self._cache[seen]
+        said: T | None = self._cache[seen]
         self.counts.unparsable += said is None
         return said
 
-    def fits(self, prompt: str) -> bool:
+    def fits(self, prompt: Prompt) -> bool:
         """Whether the engine takes a prompt of this length with a reply of `max_tokens`."""
         longest = self._engine_entered().capabilities.max_length_tokens
         return longest is None or len(self._ids(prompt)) + self._sampling.max_tokens <= longest
@@ -78,18 +92,22 @@ class Judge:
         """Whether a text holds none of the tokens that structure a chat, by which it could speak as someone else."""
         return not any(token in text for token in self._tokenizer.hub.get_added_vocab())
 
+    def template_says(self, words: str) -> bool:
+        """Whether the tokenizer's chat template holds these words, as that of a guard model holds its task."""
+        return words in str(self._tokenizer.hub.chat_template)
+
     def close(self) -> None:
         """Leave the engine; the next question enters it again."""
         self._open.close()
         self._entered = False
 
-    def _reply(self, prompt: str) -> str:
+    def _reply(self, prompt: Prompt) -> str:
         engine = self._engine_entered()
         engine.submit(Request(f"judge-{self.counts.asked}", self._ids(prompt), self._sampling))
         [completed] = collect(engine)
         return self._tokenizer.decode(completed.ids) if completed.end == "stop" else ""  # cut off: no last line
 
-    def _ids(self, prompt: str) -> tuple[int, ...]:
+    def _ids(self, prompt: Prompt) -> tuple[int, ...]:
         return self._tokenizer.prompt_ids(Problem("judged", prompt))
 
     def _engine_entered(self) -> Engine:

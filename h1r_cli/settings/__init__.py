@@ -20,6 +20,7 @@ from h1r_cli.settings.sampled import (
     VerifySettings,
     VotedSettings,
 )
+from h1r_cli.settings.serve import ServeSettings
 from h1r_cli.settings.sft import Contamination, Difficulty, Filters, Mix, TrainSettings, TrainSftSettings
 
 
@@ -33,6 +34,7 @@ COMMANDS: dict[str, type[RunSettings]] = {
     "eval": EvalSettings,
     "generate": GenerateSettings,
     "selftest": SelftestSettings,
+    "serve": ServeSettings,
     "train-rl": TrainRlSettings,
     "train-sft": TrainSftSettings,
     "verify": VerifySettings,
@@ -58,6 +60,7 @@ __all__ = [
     "SampledSettings",
     "Scoring",
     "SelftestSettings",
+    "ServeSettings",
     "Table",
     "TrainRlSettings",
     "TrainSettings",

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from h1r_cli.settings.base import Part, RunSettings, Table
+from h1r_cli.settings.safety import Safety
 from h1r_cli.types import Sampling
 
 
@@ -99,6 +100,7 @@ class EvalSettings(VotedSettings):
     samples: int | None = Field(None, ge=1, description="completions per problem; unset: the benchmark's own, else 1")
     reward: Part | None = Field(None, description="unset: the benchmark's own, else math")
     scoring: Scoring = Scoring()
+    safety: Safety = Safety()
 
 
 class VerifySettings(RunSettings):

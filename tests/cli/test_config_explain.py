@@ -7,7 +7,7 @@ import pytest
 
 def test_a_setting_that_nobody_set_is_the_default_and_tells_its_source(h1r):
     assert h1r("config", "explain", "deepconf.warmup").stdout == (
-        "deepconf.warmup = 16  [deepconf, eval]\n"
+        "deepconf.warmup = 16  [deepconf, eval, serve]\n"
         "  set by the default\n"
         "  N_init, full traces that set the threshold (PAPER section 5)\n"
     )
@@ -43,16 +43,19 @@ def test_a_model_that_brings_its_own_settings_is_an_origin(h1r, tmp_path):
 
 def test_a_table_is_told_key_by_key_and_commands_that_agree_stand_together(h1r):
     told = h1r("config", "explain", "sampling").stdout
-    assert "sampling.temperature = 0.6  [deepconf, eval, generate]" in told
-    assert "sampling.top_p = 0.95  [deepconf, eval, generate]" in told
+    assert "sampling.temperature = 0.6  [deepconf, eval, generate, serve]" in told
+    assert "sampling.top_p = 0.95  [deepconf, eval, generate, serve]" in told
 
 
 def test_the_options_of_a_part_are_those_of_the_part_that_is_named(h1r):
     assert "pruner.window_tokens = " in h1r("config", "explain", "pruner").stdout
     stable = h1r("config", "explain", "pruner.vote", "--set", "pruner.name=answer-stable").stdout
-    assert stable.startswith("pruner.vote = that of deepconf.vote  [deepconf, eval]")
+    assert stable.startswith("pruner.vote = that of deepconf.vote  [deepconf, eval, serve]")
     without = h1r("config", "explain", "pruner", "--set", "pruner.name=never").stdout
-    assert without.splitlines()[:2] == ['pruner.name = "never"  [deepconf, eval]', "  set by --set pruner.name=never"]
+    assert without.splitlines()[:2] == [
+        'pruner.name = "never"  [deepconf, eval, serve]',
+        "  set by --set pruner.name=never",
+    ]
     assert "pruner.window_tokens" not in without
 
 
@@ -83,7 +86,7 @@ def test_an_option_that_a_command_gives_to_a_part_names_the_setting_that_it_foll
         (
             ["seed", "--for", "dream"],
             "error: no settings belong to a command 'dream'\n"
-            "  known: curate, deepconf, eval, generate, selftest, train-rl, train-sft, verify\n"
+            "  known: curate, deepconf, eval, generate, selftest, serve, train-rl, train-sft, verify\n"
             "  fix: give --for one of these\n",
         ),
         (
@@ -106,7 +109,7 @@ def test_a_wrong_question_is_answered_with_what_there_is(h1r, arguments, expecte
 def test_a_configuration_that_suits_some_commands_is_explained_for_those(h1r, tmp_path):
     (tmp_path / "deep.toml").write_text("[deepconf]\nbudget = 64\n")
     told = h1r("config", "explain", "seed", "--config", "deep.toml").stdout
-    assert told.startswith("seed = 0  [deepconf, eval]\n")
+    assert told.startswith("seed = 0  [deepconf, eval, serve]\n")
 
 
 def test_a_configuration_that_suits_no_command_is_an_error(h1r, tmp_path):

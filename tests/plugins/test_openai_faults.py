@@ -82,7 +82,7 @@ def test_the_drawn_token_beyond_the_k_likeliest_is_left_out_of_the_confidence(pe
 def test_the_confidence_depends_on_the_k_largest_alone_in_any_order(case):
     values, k = case
     likeliest = sorted(values)[-k:]
-    found = confidence(("top-k",), k, Piece([1], [values[0]], [list(values)], None), "url")
+    found = confidence(("top-k",), k, Piece([1], [values[0]], [dict(enumerate(values))], None), "url")
     assert found["top-k"][0] == pytest.approx(-sum(likeliest) / k * 65536, abs=0.51)
 
 

@@ -78,7 +78,7 @@ class TorchEngine:
     def capabilities(self) -> Capabilities:
         from h1r_cli.model.confidences import CONFIDENCES
 
-        return Capabilities(frozenset(CONFIDENCES))
+        return Capabilities(frozenset(CONFIDENCES), top_logprobs=None)
 
     def __enter__(self) -> Self:
         from h1r_cli.model.decode import Decoder

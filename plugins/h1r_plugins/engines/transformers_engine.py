@@ -48,7 +48,7 @@ class TransformersEngine:
     def capabilities(self) -> Capabilities:
         from h1r_cli.model.confidences import CONFIDENCES
 
-        return Capabilities(frozenset(CONFIDENCES))
+        return Capabilities(frozenset(CONFIDENCES), top_logprobs=None)
 
     def __enter__(self) -> Self:
         import torch

@@ -26,12 +26,13 @@ IMPOSSIBLE = -9999.0  # what vLLM writes for a log-probability of -inf, which no
 class Piece:
     """One event of a stream: tokens with the log-probability of each and of the likeliest, and the stream's end.
 
-    `tops` [T] holds no value in an order that matters; `finish` is the server's word for the end, None before.
+    `tops` [T] are by the server's word for each token, in no order that matters; `finish` is its word for the end,
+    None before.
     """
 
     ids: list[int]
     logprobs: list[float]
-    tops: list[list[float]]
+    tops: list[dict[str, float]]
     finish: str | None
 
 
@@ -92,11 +93,27 @@ def _piece(url: str, choice: dict[str, Any]) -> Piece:
         if choice.get("text") or finish is None:
             raise _lacks(url, "log-probabilities", "with logprobs")
         return Piece([], [], [], finish)
-    ids = [int(token.removeprefix(ID)) if token.startswith(ID) else -1 for token in found["tokens"]]
-    if min(ids, default=0) < 0:
-        raise _lacks(url, "token ids", "with return_tokens_as_token_ids")
-    tops = [list(top.values()) for top in found["top_logprobs"] or [{}] * len(ids)]
+    ids = [_id(url, token) for token in found["tokens"]]
+    tops = [dict(top) for top in found["top_logprobs"] or [{}] * len(ids)]
     return Piece(ids, found["token_logprobs"], tops, finish)
+
+
+def _id(url: str, token: str) -> int:
+    if not token.startswith(ID):
+        raise _lacks(url, "token ids", "with return_tokens_as_token_ids")
+    return int(token.removeprefix(ID))
+
+
+def likeliest(count: int, piece: Piece, url: str) -> tuple[tuple[tuple[int, float], ...], ...]:
+    """The `count` likeliest tokens at each place of a piece, with their log-probabilities; nothing where it is 0.
+
+    Raises:
+        EngineError: the server names tokens by their text.
+    """
+    if not count:
+        return ()
+    found = [sorted(top.items(), key=lambda pair: -pair[1])[:count] for top in piece.tops]
+    return tuple(tuple((_id(url, token), logprob) for token, logprob in top) for top in found)
 
 
 def _lacks(url: str, what: str, how: str) -> EngineError:
@@ -120,8 +137,8 @@ def confidence(names: Collection[str], top_k: int, piece: Piece, url: str) -> di
     if "sampled" in names:
         found["sampled"] = tuple(_units(logprob) for logprob in piece.logprobs)
     if "top-k" in names:
-        likeliest = [sorted(top, reverse=True)[:top_k] for top in piece.tops]
-        for top in likeliest:
+        largest = [sorted(top.values(), reverse=True)[:top_k] for top in piece.tops]
+        for top in largest:
             if len(top) < top_k:
                 raise _lacks(url, f"the {top_k} likeliest tokens: it gives {len(top)}", f"with logprobs={top_k}")
             if not IMPOSSIBLE < top[-1] <= top[0] <= 0.0:
@@ -130,7 +147,7 @@ def confidence(names: Collection[str], top_k: int, piece: Piece, url: str) -> di
                     known="vLLM's --logprobs-mode is raw_logprobs unless it is set",
                     fix="start that server with --logprobs-mode raw_logprobs",
                 )
-        found["top-k"] = tuple(_units(-sum(top) / top_k) for top in likeliest)
+        found["top-k"] = tuple(_units(-sum(top) / top_k) for top in largest)
     return found
 
 

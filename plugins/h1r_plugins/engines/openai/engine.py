@@ -111,7 +111,8 @@ class OpenAIEngine:
     @property
     def capabilities(self) -> Capabilities:
         confidences = () if self._training.processed else ("sampled", "top-k")
-        return Capabilities(frozenset(confidences), self._longest, shared=True)
+        tops = 0 if self._training.processed else self._top_logprobs
+        return Capabilities(frozenset(confidences), self._longest, shared=True, top_logprobs=tops)
 
     def __enter__(self) -> Self:
         from h1r_cli.model.tokenizer import load_tokenizer

@@ -9,7 +9,7 @@ from random import Random
 from h1r_cli.errors import EngineError
 from h1r_cli.model.judging import Judge
 from h1r_cli.types import EndReason, Finished, Request, Tokens
-from h1r_plugins.engines.openai.completion import Piece, behaviour, body, confidence, pieces
+from h1r_plugins.engines.openai.completion import Piece, behaviour, body, confidence, likeliest, pieces
 from h1r_plugins.engines.openai.servers import Fleet, Line, Server, TryAgainError
 
 LONGEST_PAUSE_S = 60.0
@@ -81,7 +81,7 @@ class Stream:
     def _attempt(self, server: Server) -> Iterator[Tokens | Finished]:
         """Go on from the tokens that came already."""
         url = f"{server.url}/completions"
-        top = self.request.confidence_top_k if "top-k" in self._wanted else 0
+        top = max(self.request.confidence_top_k if "top-k" in self._wanted else 0, self.request.top_logprobs)
         asked = body(self.request, self.model.name, self.model.end_ids, self.ids, top)
         prompt_tokens = len(asked["prompt"])
         with self.line.ask(url, asked) as response:
@@ -103,6 +103,7 @@ class Stream:
             behaviour(self.request.sampling, piece.logprobs, self.model.processed),
             confidence(self._wanted, self.request.confidence_top_k, piece, url),
             self.model.version,
+            likeliest(self.request.top_logprobs, piece, url),
         )
         yield chunk if self.judge is None else self.judge.kept(chunk)
 
