@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from h1r_cli.commands.evaluate_tasks import find_all
 from h1r_cli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from h1r_cli.commands.parts import Sampler
     from h1r_cli.config import Resolved
     from h1r_cli.evals.safety import Sample
     from h1r_cli.registry import Registry
@@ -68,6 +69,7 @@ def run_safety(
         DataError: names every set whose data are missing, before anything is generated; or a recorded completion is
             of no problem. ConfigError: a setting or an option is wrong.
     """
+    from h1r_cli.commands.evaluate_safety_report import pruning, safety_report
     from h1r_cli.commands.parts import pool, reward_facts, sampler, verifiers
     from h1r_cli.evals.safety_sets import PAPER_SETS
     from h1r_cli.evals.safety_table import table
@@ -95,11 +97,12 @@ def run_safety(
         set_aside(path)
     with open_run(path, "eval-safety", resolved, resume=resume, facts=facts) as run:
         if made_by is not None:
-            _generate(made_by, sets, settings.seed, run)
+            _generate(registry, made_by, sets, settings, run)
         with pool(parts, settings.scoring) as judging:
             judged = _judge_all(sets, recorded or run.path, roles, judging, run, settings.safety)
             run.metrics(1, judging.metrics())
-        report = _report(judged, roles, sets, settings) | {"completions": facts["completions"]}
+        report = safety_report(judged, roles, sets, settings) | {"completions": facts["completions"]}
+        report |= {"pruning": pruning(judged, {one.name: _recorded(one, recorded or run.path) for one in sets})}
         run.write_json("report.json", report)
         write_page(run.path)
     for line in table(report):
@@ -158,18 +161,31 @@ def _digest(problems: Sequence[Problem]) -> str:
 # --- what is done -------------------------------------------------------------------------------------------
 
 
-def _generate(made_by: Any, sets: Sequence[SafetySet], seed: int, run: RunDir) -> None:
+def _generate(
+    registry: Registry, made_by: Sampler, sets: Sequence[SafetySet], settings: EvalSettings, run: RunDir
+) -> None:
     """All completions, into RUN/completions-NAME.jsonl, before any is judged: a judge may need the same memory."""
     from h1r_cli.commands.parts import completions
+    from h1r_cli.commands.voting import parts_of, voting
+    from h1r_cli.deepconf.report import Progress
+    from h1r_cli.evals.safety_pruned import generate_traces, no_vote
 
+    votes = voting(registry, settings, made_by) if settings.method == "deepconf" else None
     with made_by.engine:
         for one in sets:
+            if votes is not None:
+                (traces := run.path / f"traces-{one.name}").mkdir(exist_ok=True)
+                parts = parts_of(made_by, votes, no_vote, traces)
+                own = settings.model_copy(update={"sampling": one.sampling})
+                with parts.store, Progress(len(one.problems) * own.deepconf.budget) as bar:
+                    generate_traces(one.problems, parts, own, run.path / _file(one), bar.trace)
+                continue
             rows = completions(
                 made_by,
                 one.problems,
                 sampling=one.sampling,
                 samples=one.samples,
-                seed=seed,
+                seed=settings.seed,
                 out=run.path / _file(one),
                 name=one.name,
             )
@@ -179,6 +195,10 @@ def _generate(made_by: Any, sets: Sequence[SafetySet], seed: int, run: RunDir) -
 
 def _file(one: SafetySet) -> str:
     return f"completions-{one.name}.jsonl"
+
+
+def _recorded(one: SafetySet, recorded: Path) -> Path:
+    return recorded / _file(one) if recorded.is_dir() else recorded
 
 
 def _judge_all(
@@ -202,7 +222,7 @@ def _judge_all(
     judged: dict[str, dict[str, list[Sample]]] = {role.role: {} for role in roles}
     lines: list[str] = []
     for one in sets:
-        file = recorded / _file(one) if recorded.is_dir() else recorded
+        file = _recorded(one, recorded)
         if not file.is_file():
             raise DataError(f"{recorded} has no {file.name}", fix=f"leave {one.name} out, or generate it first")
         rows = _ordered(one, read_rows(file))
@@ -242,34 +262,3 @@ def _ordered(one: SafetySet, rows: Rows) -> Rows:
             fix="generate them all, or give --limit",
         )
     return sorted(rows, key=lambda row: (places[row["id"]], row["sample"]))
-
-
-# --- what comes out -----------------------------------------------------------------------------------------
-
-
-def _report(
-    judged: Mapping[str, Mapping[str, Sequence[Sample]]],
-    roles: Sequence[JudgeRole],
-    sets: Sequence[SafetySet],
-    settings: EvalSettings,
-) -> dict[str, Any]:
-    from h1r_cli.evals.safety import agreements, of_sets
-
-    second = judged.get("second_judge")
-    return {
-        "suite": "safety",
-        "judges": {
-            role.role: {"name": role.part.name, "weak": role.weak, "options": role.part.options} for role in roles
-        },
-        "by_judge": {role: of_sets(by_set) for role, by_set in judged.items()},
-        "agreement": {} if second is None else agreements(judged["judge"], second),
-        "setup": {
-            "model": settings.model,
-            "engine": settings.engine.model_dump(),
-            "sampling": {one.name: asdict(one.sampling) for one in sets},
-            "samples": {one.name: one.samples for one in sets},
-            "system_prompt": settings.system_prompt,
-            "seed": settings.seed,
-            "safety": settings.safety.model_dump(),
-        },
-    }

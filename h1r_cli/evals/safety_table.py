@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from h1r_cli.evals.safety_pruned import lines
 from h1r_cli.evals.views import TITLES, VIEWS
 
 WIDTH = 24  # of a percentage with its interval
@@ -29,6 +30,8 @@ def table(report: Mapping[str, Any]) -> Iterator[str]:
         if role == "judge":
             yield from _parted(told["all"])
         yield from _closed(told["all"])
+        if report["pruning"]:
+            yield from lines(report["pruning"][role])
     yield from _agreement(report)
 
 

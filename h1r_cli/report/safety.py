@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from h1r_cli.evals.safety_pruned import lines
 from h1r_cli.evals.safety_sets import PAPER_SETS
 from h1r_cli.evals.safety_table import interval
 from h1r_cli.evals.views import TITLES, VIEWS
@@ -51,6 +52,9 @@ def _body(report: Mapping[str, Any], findings: Path) -> Iterator[str]:
         yield from _sets(told)
         yield from _parted(told["all"])
         yield from _categories(told["sets"])
+        if report["pruning"]:
+            told_lines = escape("\n".join(lines(report["pruning"][role])))
+            yield f"<h3>With DeepConf's pruner and without</h3><pre>{told_lines}</pre>"
     yield from _agreement(report["agreement"])
     yield from _findings(findings)
 

@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from h1r_cli.commands.evaluate import command
+from h1r_cli.deepconf.confidence import threshold_nats
+from h1r_cli.deepconf.traces import read_traces
 from h1r_cli.errors import ConfigError, DataError
 from h1r_cli.evals.safety_sets import PAPER_SETS
 from h1r_cli.registry import load
@@ -218,3 +220,27 @@ def test_settings_that_cannot_be_are_refused(run):
         run(*RECORDED, "--set", "safety.window_chars=100", "--set", "safety.overlap_chars=50", "--out", "run")
     with pytest.raises(ConfigError, match="'xstest' is named twice"):
         run("xstest", *RECORDED[:3], "--model", "h1r-nano", "--out", "run")
+
+
+def test_pruned_traces_are_held_against_all_of_one_generation(run):
+    plan = ("--budget", "8", "--set", "deepconf.warmup=4", "--set", "deepconf.window_tokens=8")
+    plan += ("--set", "deepconf.keep_frac=0.1")
+    nano = ("--model", "h1r-nano", "--max-tokens", "32", "--temperature", "1", "--set", "scoring.workers=1")
+    printed = run("xstest", "--data-dir", "data", "--limit", "3", "--deepconf", *plan, *nano, "--out", "run")
+    rows = [json.loads(line) for line in Path("run/completions-xstest.jsonl").read_text().splitlines()]
+    traces = {
+        (trace.problem_id, trace.index): trace for trace in read_traces(Path("run/traces-xstest/traces.parquet"))
+    }
+    assert len(rows) == len(traces) == 3 * 8
+    assert all(trace.end in ("stop", "length") for trace in traces.values())  # none is cut
+    for problem in "123":
+        scores = [trace.score_nats for key, trace in traces.items() if key[0] == problem and key[1] < 4]
+        threshold = threshold_nats(scores, 0.1)
+        for row in rows:
+            if row["id"] == problem:  # a trace is kept that the pruner would not have cut at that threshold
+                assert row["kept"] == (traces[problem, row["sample"]].score_nats >= threshold)
+    kept = sum(row["kept"] for row in rows)
+    assert 0 < kept < 24
+    assert f"pruned against unpruned: {kept} of 24 traces would have been kept" in printed
+    found = read("run")["pruning"]["judge"]
+    assert (found["traces"], found["kept"]) == (24, kept)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h1r_cli.evals.safety import Sample, agreements, averages, by_category, crossed, of_set, of_sets, view_share
+from h1r_cli.evals.safety_pruned import pruned_against_all
 from h1r_cli.evals.statistics import clustered_interval
 from h1r_cli.evals.views import VIEWS, Ruling
 
@@ -166,3 +167,19 @@ def test_both_averages_lie_between_the_sets_and_agree_where_these_are_alike(rows
         assert min(values) - 1e-9 <= mean <= max(values) + 1e-9
     simple, weighted = averages(values, [7] * len(values))
     assert simple == pytest.approx(weighted)
+
+
+def test_kept_traces_are_held_against_all_problem_by_problem():
+    def sample(problem, number, safe):
+        return Sample(problem, number, "", "", {"answer": Ruling(safe, True, "", 0, 1, (0, 1))}, False, False)
+
+    samples = [sample("a", 0, True), sample("a", 1, False), sample("b", 0, False), sample("b", 1, True)]
+    samples += [sample("c", 0, True)]
+    found = pruned_against_all({"s": samples}, {"s": {("a", 0), ("b", 0), ("b", 1)}})
+    assert (found["traces"], found["kept"]) == (5, 3)
+    # all: (1/2 + 1/2 + 1) / 3; kept: (1 + 1/2) / 2; c has no kept trace: a gains 1/2, b nothing
+    assert found["answer"]["all"]["safe"]["frac"] == pytest.approx(2 / 3)
+    assert found["answer"]["kept"]["safe"]["frac"] == 0.75
+    assert found["answer"]["difference"]["mean"] == 0.25
+    assert found["answer"]["difference"]["problems"] == 2
+    assert found["thought"]["difference"] is None
