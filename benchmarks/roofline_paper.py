@@ -3,7 +3,7 @@
     python benchmarks/roofline_paper.py
 
 For each cell of the grid (tests/golden/throughput_falcon_h1r.json): published tokens/s/GPU, the roof
-(h1r_cli/plan/roofline.py), the share of it that is reached, and the ratio of the two models, published and by the roof.
+(h1r_cli/plan/roofline.py), the share of it that is reached, and the ratio of the two models, as published and by it.
 """
 
 from __future__ import annotations
