@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import signal
 import socket
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,10 +21,12 @@ from h1r_cli.errors import ConfigError, MissingExtraError
 if TYPE_CHECKING:
     from h1r_cli.commands.parts import Sampler
     from h1r_cli.registry import Registry
+    from h1r_cli.serve.desk import Desk
     from h1r_cli.serve.voted import Voter
     from h1r_cli.settings import ServeSettings
 
 BACKLOG = 2048
+GRACE_S = 5  # for answers that are being sent when the server is to end
 
 
 @click.command("serve")
@@ -43,28 +47,25 @@ def command(registry: Registry, /, **given: Any) -> None:
     """
     if find_spec("uvicorn") is None or find_spec("starlette") is None:
         raise MissingExtraError("starlette and uvicorn", "serve", "h1r serve")
-    import uvicorn
-
     from h1r_cli.commands.parts import sampler
     from h1r_cli.serve.app import Served, app
+    from h1r_cli.serve.desk import Desk
+    from h1r_cli.serve.http import Server
     from h1r_cli.serve.shared import Shared
 
     settings, key = _settings(registry, given)
     sampled = sampler(registry, settings, {"chunk_tokens": 1})  # a stream brings tokens as they are drawn
-    voter = _voter(registry, settings, sampled) if settings.method == "deepconf" else None
+    desk = Desk()
+    voter = _voter(registry, settings, sampled, desk) if settings.method == "deepconf" else None
     with _listening(settings) as listener:
-        server: uvicorn.Server | None = None
-
-        def end() -> None:
-            if server is not None:
-                server.should_exit = True
-
-        shared = Shared(sampled.engine, end)
+        server = Server(GRACE_S)
+        shared = Shared(sampled.engine, server.end)
         shared.start()
         served = Served(
             settings.served_name or settings.model,
             shared,
             sampled.tokenizer,
+            _vocabulary(registry, settings, sampled),
             settings.sampling,
             settings.system_prompt,
             voter,
@@ -72,12 +73,14 @@ def command(registry: Registry, /, **given: Any) -> None:
             settings.reasoning,
             key,
         )
-        server = uvicorn.Server(uvicorn.Config(app(served), log_level="warning", lifespan="off"))
         host, port = listener.getsockname()[:2]
         click.echo(f"serving {served.name} at http://{f'[{host}]' if ':' in host else host}:{port}/v1", err=True)
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)  # uvicorn ends at them, and raises them again when it has
-        server.run(sockets=[listener])
+            signal.signal(number, lambda *_: server.end())
+        thread = Thread(target=server.run, args=(app(served), listener, shared.end, desk.close), name="h1r-http")
+        thread.start()
+        desk.run()
+        thread.join()
     if shared.failure is not None:
         raise shared.failure
     shared.stop()
@@ -100,6 +103,10 @@ def _settings(registry: Registry, given: dict[str, Any]) -> tuple[ServeSettings,
             "--budget is of --deepconf, which is not given", fix="add --deepconf, or leave --budget out"
         )
     key = os.environ.get(settings.api_key_env) or None
+    if key is None and given["api_key_env"] is not None:
+        raise ConfigError(
+            f"--api-key-env {settings.api_key_env} names a variable that is not set", fix="set it, or leave that out"
+        )
     if key is None and not _loopback(settings.host):
         raise ConfigError(
             f"{settings.host} can be reached from other machines, and no key is set",
@@ -132,7 +139,16 @@ def _listening(settings: ServeSettings) -> socket.socket:
         ) from error
 
 
-def _voter(registry: Registry, settings: ServeSettings, sampled: Sampler) -> Voter:
+def _vocabulary(registry: Registry, settings: ServeSettings, sampled: Sampler) -> int:
+    """How many tokens the model has, by its config.json; else as many as its tokenizer."""
+    from h1r_cli.build import model_directory
+
+    file = model_directory(registry, settings.model) / "config.json"
+    found = json.loads(file.read_text(encoding="utf-8")).get("vocab_size") if file.is_file() else None
+    return found if isinstance(found, int) else len(sampled.tokenizer.hub)
+
+
+def _voter(registry: Registry, settings: ServeSettings, sampled: Sampler, desk: Desk) -> Voter:
     from dataclasses import replace
 
     from h1r_cli.build import build
@@ -143,6 +159,9 @@ def _voter(registry: Registry, settings: ServeSettings, sampled: Sampler) -> Vot
 
     verifier = build(registry, "h1r_rewards", settings.reward.name, settings.reward.options, origin="[reward]")
     how = voting(registry, settings, sampled)
+    verifier = desk.verifier(verifier)
+    if how.judge is not None:
+        how = replace(how, judge=desk.verifier(how.judge))
 
     def parts(engine: Engine, folder: Path) -> Parts:
         return parts_of(replace(sampled, engine=engine), how, verifier, folder)

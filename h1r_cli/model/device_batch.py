@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from h1r_cli.model.confidences import by_size, confidence_columns
+from h1r_cli.model.confidences import by_size, confidence_columns, likeliest
 from h1r_cli.model.sampling import Rows, Uniforms, draw_rows
 from h1r_cli.types import Sampling, WindowRule
 
@@ -39,6 +39,7 @@ class Plan:
     confidence_top_k: int = 20
     rule: WindowRule | None = None
     policy_confidence: str = "top-k"
+    top_logprobs: int = 0
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -57,6 +58,8 @@ class Record:
     behaviour_logprobs: NDArray[np.float32]  # [T]
     confidence: Mapping[str, NDArray[np.int32]]  # [T] each, units of 2^-16 nat
     cut_tokens: int | None
+    top_ids: NDArray[np.int32]  # [T, n], likeliest first
+    top_logprobs: NDArray[np.float32]  # [T, n], nats, of the raw logits
 
 
 @dataclass(slots=True)
@@ -74,6 +77,8 @@ class _Arranged:
     least: Tensor  # [B]
     least_length: Tensor  # [B], min_tokens, 0 where there is none
     endings: Tensor | None  # [B, V] bool: what a row may not draw before its least length
+    tops: int  # how many of the likeliest tokens the most demanding row asks for
+    top_rows: Tensor  # the rows that ask for any
 
 
 class DeviceBatch:
@@ -85,14 +90,14 @@ class DeviceBatch:
         self._plans: dict[int, Plan] = {}
         self._streams: dict[int, Uniforms] = {}
         self._free: list[int] = []
-        self._host_counts = np.zeros(
-            0, dtype=np.int64
-        )  # tokens of each slot, as far as the host knows without asking
+        self._host_counts = np.zeros(0, dtype=np.int64)  # tokens of each slot, as the host knows without asking
         self._counts = self._sums = self._cut = torch.zeros(0, dtype=torch.int64, device=device)  # [S]
         self._uniforms = torch.zeros(0, Uniforms.BLOCK, dtype=torch.float64, device=device)  # [S, block]
         self._ids = torch.zeros(0, 0, dtype=torch.int32, device=device)  # [S, T]
         self._logprobs = torch.zeros(0, 0, dtype=torch.float32, device=device)  # [S, T]
         self._units: dict[str, Tensor] = {}  # name -> [S, T] int32
+        kinds = (torch.int32, torch.float32)  # ids and log-probabilities of the likeliest tokens
+        self._tops = [torch.zeros(0, 0, 0, dtype=kind, device=device) for kind in kinds]  # [S, T, n]
         self._now: _Arranged | None = None
 
     # --- who is there ---
@@ -144,11 +149,14 @@ class DeviceBatch:
             return None
         cut = int(self._cut[slot])
         tokens = int(self._host_counts[slot]) if cut == NOT_CUT else cut
+        top_ids, tops = (t[slot, begin:tokens, : self._plans[slot].top_logprobs] for t in self._tops)
         return Record(
             self._ids[slot, begin:tokens].cpu().numpy(),
             self._logprobs[slot, begin:tokens].cpu().numpy(),
             {name: self._units[name][slot, begin:tokens].cpu().numpy() for name in self._plans[slot].confidences},
             None if cut == NOT_CUT else cut,
+            top_ids.cpu().numpy(),
+            tops.cpu().numpy(),
         )
 
     # --- a step ---
@@ -173,7 +181,11 @@ class DeviceBatch:
             least=self._column([rule.least_sum for rule in rules]),
             least_length=self._column(early),
             endings=self._endings(plans, vocabulary) if any(early) else None,
+            tops=min(vocabulary, max((plan.top_logprobs for plan in plans), default=0)),
+            top_rows=self._column([row for row, plan in enumerate(plans) if plan.top_logprobs]),
         )
+        if self._now.tops > self._tops[0].shape[2]:
+            self._tops = [_wider(t, *self._logprobs.shape, self._now.tops) for t in self._tops]
         for name in names:
             if name not in self._units:
                 self._units[name] = torch.zeros(self._logprobs.shape, dtype=torch.int32, device=self._device)
@@ -196,12 +208,20 @@ class DeviceBatch:
             columns = confidence_columns(now.names, logits, ids, now.top_k)
             for name, units in columns.items():
                 self._units[name][slots, counts] = units.int()
+        if now.tops:
+            self._note_likeliest(logits, counts)
         cut = self._cut[slots]
         if now.judged is not None:
             self._judge(_pick([columns[name] for name in now.names], now.judged), counts, cut)
         self._counts[slots] = counts + 1
         self._host_counts[now.host] += 1
         return torch.where(cut == NOT_CUT, ids, now.end_ids)
+
+    def _note_likeliest(self, logits: Tensor, counts: Tensor) -> None:
+        """Keep the likeliest tokens of the rows that ask for any."""
+        rows = (now := self._arranged()).top_rows
+        for held, found in zip(self._tops, likeliest(logits[rows], now.tops), strict=True):
+            held[now.slots[rows], counts[rows], : now.tops] = found.to(held.dtype)
 
     def _judge(self, units: Tensor, counts: Tensor, cut: Tensor) -> None:
         """Slide each row's window over its token's `units` [B], and note where it is cut for the first time."""
@@ -246,6 +266,7 @@ class DeviceBatch:
         self._uniforms = _wider(self._uniforms, slots, Uniforms.BLOCK)
         self._ids = _wider(self._ids, slots, tokens)
         self._logprobs = _wider(self._logprobs, slots, tokens)
+        self._tops = [_wider(t, slots, tokens, t.shape[2]) for t in self._tops]
         self._units = {name: _wider(units, slots, tokens) for name, units in self._units.items()}
 
     def _set(self, slot: int, tokens: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ class Answer:
     model: str
     as_ids: bool
     text_of: Callable[[Sequence[int]], str]  # of token ids
+    _offsets: dict[int, int] = field(default_factory=dict)  # of each choice: characters of the tokens told so far
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -49,7 +51,9 @@ class Answer:
 
         What was thought is `reasoning_content` in the form of a chat, and belongs to the text in the other.
         """
-        logprobs = None if scored is None else self._chat_logprobs(scored) if self.chat else self._logprobs(scored)
+        logprobs = (
+            None if scored is None else self._chat_logprobs(scored) if self.chat else self._logprobs(index, scored)
+        )
         rest = {"index": index, "logprobs": logprobs, "finish_reason": finish}
         if not self.chat:
             return {**rest, "text": thought + text}
@@ -73,26 +77,37 @@ class Answer:
     def _name(self, token: int) -> str:
         return f"token_id:{token}" if self.as_ids else self.text_of([token])
 
-    def _logprobs(self, scored: Sequence[Scored]) -> dict[str, Any]:
+    def _logprobs(self, index: int, scored: Sequence[Scored]) -> dict[str, Any]:
         """As the completions API has them: the drawn token is among the likeliest, or beside them."""
-        tops = [dict(one.tops) | {one.id: one.logprob} if one.tops else {} for one in scored]
+        tops = [dict(one.tops) | {one.id: one.logprob} for one in scored]
+        offset, offsets = self._offsets.get(index, 0), []
+        for one in scored:
+            offsets.append(offset)
+            offset += len(self.text_of([one.id]))
+        self._offsets[index] = offset
         return {
             "tokens": [self._name(one.id) for one in scored],
-            "token_logprobs": [one.logprob for one in scored],
-            "top_logprobs": [{self._name(token): value for token, value in top.items()} for top in tops],
+            "token_logprobs": [_number(one.logprob) for one in scored],
+            "top_logprobs": [{self._name(token): _number(value) for token, value in top.items()} for top in tops],
+            "text_offset": offsets,
         }
 
     def _chat_logprobs(self, scored: Sequence[Scored]) -> dict[str, Any]:
         def told(token: int, logprob: float) -> dict[str, Any]:
             return {
                 "token": self._name(token),
-                "logprob": logprob,
-                "bytes": list(self.text_of([token]).encode()),
+                "logprob": _number(logprob),
+                "bytes": None if "\ufffd" in (text := self.text_of([token])) else list(text.encode()),
             }
 
         tops = [[told(token, value) for token, value in one.tops] for one in scored]
         pairs = zip(scored, tops, strict=True)
         return {"content": [told(one.id, one.logprob) | {"top_logprobs": top} for one, top in pairs]}
+
+
+def _number(logprob: float) -> float | None:
+    """A log-probability as JSON has it: -9999 for one of -inf, as servers write, and null where it is not known."""
+    return None if math.isnan(logprob) else max(logprob, -9999.0)
 
 
 def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:

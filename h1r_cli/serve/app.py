@@ -5,22 +5,34 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from h1r_cli.errors import ConfigError, H1RError
-from h1r_cli.serve.answers import Answer, error, usage
-from h1r_cli.serve.asked import Asked, BadRequestError, ChatBody, CompletionBody, asked, chat, prompts, read
+from h1r_cli.serve.answers import FINISH, Answer, error, usage
+from h1r_cli.serve.asked import (
+    Asked,
+    BadRequestError,
+    ChatBody,
+    CompletionBody,
+    asked,
+    chat,
+    check_ids,
+    prompts,
+    read,
+)
 from h1r_cli.serve.shared import Event, Shared
 from h1r_cli.serve.speaker import SAMPLED, Said, Speaker
 from h1r_cli.serve.text import Detokenizer, Parts, Stops
+from h1r_cli.serve.wire import bug, json_of, no_route, until_gone
 from h1r_cli.types import Problem, Sampling, Tokens
 from h1r_cli.types import Request as EngineRequest
 
@@ -35,13 +47,15 @@ T = TypeVar("T")
 class Served:
     """What is served: a model under a name, by an engine, with its sampling where a request leaves it open.
 
-    `voter` answers by DeepConf instead. `processed` takes log-probabilities from the distribution that is sampled,
-    `split` tells thought and answer of a chat apart, and `key` is what each request has to bring.
+    `voter` answers by DeepConf instead. `vocabulary` is how many tokens the model has. `processed` takes
+    log-probabilities from the distribution that is sampled, `split` tells thought and answer of a chat apart, and
+    `key` is what each request has to bring.
     """
 
     name: str
     shared: Shared
     tokenizer: Tokenizer
+    vocabulary: int
     sampling: Sampling
     system_prompt: str | None
     voter: Voter | None
@@ -69,7 +83,8 @@ def app(served: Served) -> Starlette:
             Route("/v1/models", _guarded(served, lambda request: _models(served)), methods=["GET"]),
             Route("/v1/completions", _guarded(served, lambda r: _complete(served, r)), methods=["POST"]),
             Route("/v1/chat/completions", _guarded(served, lambda r: _chat(served, r)), methods=["POST"]),
-        ]
+        ],
+        exception_handlers={HTTPException: no_route, Exception: bug},
     )
 
 
@@ -108,31 +123,36 @@ async def _models(served: Served) -> Response:
 
 
 async def _complete(served: Served, request: Request) -> Response:
-    body = read(CompletionBody, await _json(request))
+    body = read(CompletionBody, await json_of(request))
     _check_model(served, body.model)
     if served.voter is not None:
         raise BadRequestError("this server answers by DeepConf, which takes chats: ask /v1/chat/completions")
     encode = served.tokenizer.hub.encode
     ids = tuple(tuple(encode(one) if isinstance(one, str) else one) for one in prompts(body))
+    for one in ids:
+        check_ids(one, served.vocabulary, "prompt")
     answer = Answer(False, served.name, body.return_tokens_as_token_ids, served.tokenizer.decode)
-    return await _answered(served, request, Job(answer, asked(body, served.sampling), None, ids, False))
+    return await _answered(served, request, Job(answer, _wanted(served, body, ids), None, ids, False))
 
 
 async def _chat(served: Served, request: Request) -> Response:
-    body = read(ChatBody, await _json(request))
+    body = read(ChatBody, await json_of(request))
     _check_model(served, body.model)
     problem = Problem("prompt", chat(body.messages))  # the name that h1r deepconf --prompt gives it
     ids = served.tokenizer.prompt_ids(problem, served.system_prompt)
     answer = Answer(True, served.name, body.return_tokens_as_token_ids, served.tokenizer.decode)
     opened = served.tokenizer.hub.decode(list(ids[-8:])).rstrip().endswith("<think>")
-    return await _answered(served, request, Job(answer, asked(body, served.sampling), problem, (ids,), opened))
+    return await _answered(served, request, Job(answer, _wanted(served, body, (ids,)), problem, (ids,), opened))
 
 
-async def _json(request: Request) -> Any:
-    try:
-        return await request.json()
-    except (ValueError, UnicodeDecodeError) as bad:
-        raise BadRequestError(f"the body is no JSON: {bad}") from bad
+def _wanted(served: Served, body: CompletionBody | ChatBody, prompts: Sequence[Sequence[int]]) -> Asked:
+    """What is asked for; a completion whose length is left open ends where the engine's room does."""
+    check_ids(body.stop_token_ids or (), served.vocabulary, "stop_token_ids")
+    longest, default = served.shared.capabilities.max_length_tokens, served.sampling
+    if longest is not None:
+        room = max(1, longest - max(map(len, prompts)))
+        default = replace(default, max_tokens=min(default.max_tokens, room))
+    return asked(body, default)
 
 
 def _check_model(served: Served, name: str | None) -> None:
@@ -149,10 +169,10 @@ async def _answered(served: Served, request: Request, job: Job) -> Response:
     voted: dict[str, Any] = {}
     said = _by_vote(served, job, voted) if served.voter else _spoken(served, job, speakers)
     if job.asked.stream:
-        first: Said = await _until_gone(request, anext(said))
+        first: Said = await until_gone(request, anext(said))
         return StreamingResponse(_stream(job, first, said, speakers, voted), media_type="text/event-stream")
     async with aclosing(said):
-        return JSONResponse(await _until_gone(request, _whole(job, said, speakers, voted)))
+        return JSONResponse(await until_gone(request, _whole(job, said, speakers, voted)))
 
 
 def _speaker(served: Served, job: Job, place: int) -> Speaker:
@@ -211,7 +231,7 @@ async def _by_vote(served: Served, job: Job, voted: dict[str, Any]) -> AsyncGene
     (thought, text), rest = parts.add(elected.text), parts.end()
     if not served.split:
         thought, text, rest = "", elected.text, ("", "")
-    yield Said(0, thought + rest[0], text + rest[1], (), "stop")
+    yield Said(0, thought + rest[0], text + rest[1], (), FINISH[elected.end])
 
 
 async def _whole(
@@ -261,20 +281,3 @@ def _usage(job: Job, speakers: list[Speaker], voted: dict[str, Any]) -> dict[str
 
 def _event(data: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(data, ensure_ascii=False).encode(errors="replace") + b"\n\n"
-
-
-async def _until_gone(request: Request, work: Awaitable[T]) -> T:
-    """What `work` comes to; it is cancelled when the client goes."""
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
-    await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-    gone.cancel()
-    if task.done():
-        return task.result()
-    task.cancel()
-    await asyncio.wait({task})
-    raise ClientDisconnect
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        continue

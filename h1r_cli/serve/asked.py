@@ -64,7 +64,7 @@ class StreamOptions(BaseModel):
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     model: str | None = None
     n: int = Field(1, ge=1, le=MOST_CHOICES)
@@ -100,6 +100,7 @@ class Turn(BaseModel):
     role: str
     content: str | list[Part] | None = None
     reasoning_content: str | None = None
+    tool_calls: list[Any] | None = None
 
 
 class ChatBody(_Body):
@@ -137,18 +138,28 @@ def read(kind: type[T], body: Any) -> T:
     for name, values in NEUTRAL.items():
         if name in body and body[name] not in values:
             raise BadRequestError(f"{name} is not supported; leave it out, or give it as {values[-1]!r}", name)
-    kept = {key: value for key, value in body.items() if key not in (*NEUTRAL, *IGNORED)}
+    kept = {key: value for key, value in body.items() if key not in (*NEUTRAL, *IGNORED) and value is not None}
     try:
-        return kind.model_validate(kept)
+        found = kind.model_validate(kept)
     except ValidationError as error:
-        found = error.errors()[0]
-        where = ".".join(map(str, found["loc"])) or "the body"
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the body"
         field = where.split(".")[0]
-        if found["type"] == "extra_forbidden":
+        if first["type"] == "extra_forbidden":
             guess = nearest(where, kind.model_fields)
             known = f"did you mean {guess}?" if guess else f"known are {listing(kind.model_fields)}"
             raise BadRequestError(f"{where} is not known; {known}", field) from error
-        raise BadRequestError(f"{where}: {found['msg']}", field) from error
+        raise BadRequestError(f"{where}: {first['msg']}", field) from error
+    if found.stream_options is not None and not found.stream:
+        raise BadRequestError("stream_options needs stream", "stream_options")
+    return found
+
+
+def check_ids(ids: Sequence[int], vocabulary: int, field: str) -> None:
+    """Refuse token ids that the model has not: an engine would break on them, and all who share it with it."""
+    wrong = next((token for token in ids if not 0 <= token < vocabulary), None)
+    if wrong is not None:
+        raise BadRequestError(f"{field}: there is no token {wrong}; the model has 0 to {vocabulary - 1}", field)
 
 
 def asked(body: CompletionBody | ChatBody, default: Sampling) -> Asked:
@@ -205,6 +216,8 @@ def chat(turns: Sequence[Turn]) -> tuple[Message, ...]:
     roles: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
     found = []
     for turn in turns:
+        if turn.tool_calls:
+            raise BadRequestError("messages: tool_calls are not supported", "messages")
         if turn.role not in roles:
             raise BadRequestError(f"messages: the role {turn.role!r} is none of {listing(roles)}", "messages")
         content = turn.content or ""

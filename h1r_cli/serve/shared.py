@@ -32,6 +32,8 @@ class Shared:
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._receivers: dict[str, Callable[[Event], None]] = {}  # by request, of those in flight
         self._numbers = count()
+        self._over: EngineError | None = None  # why nothing is taken any more
+        self._lock = threading.Lock()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="h1r-engine", daemon=True)
 
@@ -51,9 +53,13 @@ class Shared:
         if self.failure is not None:
             raise self.failure
 
+    def end(self) -> None:
+        """Abort what is in flight, and tell all who wait that the server is ending."""
+        self._inbox.put(lambda: self._refuse(EngineError("the server is ending", fix="ask again once it is back")))
+
     def stop(self) -> None:
-        """Abort what is in flight and leave the engine; waits for it."""
-        self._inbox.put(self._abort_all)
+        """`end`, and leave the engine; waits for it."""
+        self.end()
         self._inbox.put(None)
         self._thread.join()
 
@@ -69,6 +75,9 @@ class Shared:
         """Hand a request over; `receive` gets its tokens and its end, or the error that refuses it."""
 
         def submit() -> None:
+            if self._over is not None:
+                receive(self._over)
+                return
             try:
                 self._engine.submit(request)
             except H1RError as error:
@@ -76,10 +85,11 @@ class Shared:
                 return
             self._receivers[request.id] = receive
 
-        if self.failure is not None:
-            receive(_gone(self.failure))
-            return
-        self._inbox.put(submit)
+        with self._lock:
+            if self._over is None:
+                self._inbox.put(submit)
+                return
+        receive(self._over)
 
     def abort(self, request_id: str) -> None:
         """Stop a request; its end still comes."""
@@ -97,8 +107,12 @@ class Shared:
                         self._take_in()
         except BaseException as error:  # it goes to all who wait, and to who ends the server
             self.failure = error
-            for receive in list(self._receivers.values()):
-                receive(_gone(error))
+            self._receivers, waiting = {}, self._receivers
+            with self._lock:
+                self._over = _gone(error)
+            for receive in waiting.values():
+                receive(self._over)
+            self._take_in()  # what came in the meantime
             self._failed()
         finally:
             self._ready.set()
@@ -125,14 +139,19 @@ class Shared:
             done()
 
     def _deliver(self, event: Tokens | Finished) -> None:
-        receive = self._receivers[event.request_id]
+        receive = self._receivers.get(event.request_id)
         if isinstance(event, Finished):
-            del self._receivers[event.request_id]
-        receive(event)
+            self._receivers.pop(event.request_id, None)
+        if receive is not None:
+            receive(event)
 
-    def _abort_all(self) -> None:
-        for request_id in list(self._receivers):
+    def _refuse(self, why: EngineError) -> None:
+        with self._lock:
+            self._over = why
+        self._receivers, waiting = {}, self._receivers
+        for request_id, receive in waiting.items():
             self._engine.abort(request_id)
+            receive(why)
 
 
 class View:

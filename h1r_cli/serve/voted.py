@@ -14,7 +14,7 @@ from h1r_cli.errors import EngineError
 from h1r_cli.serve.asked import Asked
 from h1r_cli.serve.shared import View
 from h1r_cli.settings import VotedSettings
-from h1r_cli.types import Engine, Problem, Trace
+from h1r_cli.types import EndReason, Engine, Problem, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class ElectedTrace:
     """The text that a request is answered with, and what the vote came to under the key `h1r`."""
 
     text: str
+    end: EndReason
     facts: dict[str, Any]
 
 
@@ -53,15 +54,19 @@ class Voter:
         chosen = max(agreeing or whole or traces, key=lambda trace: (trace.score_nats, -trace.index))
         return ElectedTrace(
             chosen.text,
+            chosen.end,
             {
                 "h1r": {
                     "answer": result.answer,
                     "weights": dict(result.weights),
                     "traces": result.traces,
                     "pruned": result.pruned,
+                    "aborted": result.aborted,
+                    "unstarted": result.unstarted,
                     "voters": result.voters,
                     "tokens": result.tokens,
-                    "unpruned_tokens_estimate": result.full_tokens,
+                    "tokens_unpruned_estimate": result.full_tokens,
+                    "tokens_saved_frac": 1 - result.tokens / result.full_tokens,
                 }
             },
         )

@@ -54,16 +54,17 @@ def vllm_engine(
     memory_frac: float = 0.9,
     kv_cache_gib: int = 2,  # vLLM reads whole numbers alone
     eager: bool = False,
+    chunk_tokens: int = 0,
     stall_s: float = 600.0,
     start_s: float = 1800.0,
 ) -> Engine:
     """vLLM. 0 leaves a size to vLLM; `dtype` auto is float32 on a CPU and bfloat16 on a GPU.
 
     `slots` completions run at once in each of `replicas` processes of `tensor_parallel` devices; 0 replicas are as
-    many as `devices`, from `first_device` on, have room for, one on a CPU. `max_model_len` is the longest prompt with
-    its completion, `batched_tokens` how many tokens one step takes. `memory_frac` of a GPU's memory is vLLM's;
-    `kv_cache_gib` is its cache on a CPU. `eager` starts faster and decodes slower on a GPU (no CUDA graphs). A
-    process that gives no token for `stall_s` seconds, or is not ready `start_s` seconds after its start, is ended.
+    many as `devices` from `first_device` on hold, one on a CPU. `max_model_len` is of a prompt with its completion,
+    `batched_tokens` of a step. `chunk_tokens` 0 reports requests at their end, else token by token. `memory_frac` of
+    a GPU is vLLM's; `kv_cache_gib` is its cache on a CPU. `eager` starts faster and decodes slower on a GPU. A
+    process without a token for `stall_s` seconds, or not ready after `start_s`, is ended.
     """
     if min(tensor_parallel, slots) < 1 or replicas < 0:
         raise ConfigError("an engine's slots and tensor_parallel are at least 1", fix="raise the one that is below 1")
@@ -96,7 +97,7 @@ def vllm_engine(
         )
         for number in range(replicas)
     ]
-    return VllmEngine(model, options, stall_s, start_s)
+    return VllmEngine(model, options, stall_s, start_s, stream=chunk_tokens > 0)
 
 
 def environment(device: str, first: int, tensor_parallel: int, kv_cache_gib: int) -> dict[str, str]:
@@ -111,7 +112,10 @@ def environment(device: str, first: int, tensor_parallel: int, kv_cache_gib: int
 class VllmEngine:
     """See `vllm_engine`."""
 
-    def __init__(self, model: Path, options: list[Options], stall_s: float, start_s: float) -> None:
+    def __init__(
+        self, model: Path, options: list[Options], stall_s: float, start_s: float, *, stream: bool = False
+    ) -> None:
+        self._stream = stream  # each token as it comes
         self._model, self._options, self._stall_s, self._start_s = model, options, stall_s, start_s
         self.replicas: list[Replica] = []
         self._owner: dict[str, Replica] = {}
@@ -125,7 +129,7 @@ class VllmEngine:
         from h1r_cli.model.confidences import CONFIDENCES
 
         longest = min((replica.max_length_tokens for replica in self.replicas), default=None)
-        return Capabilities(frozenset(CONFIDENCES), longest)
+        return Capabilities(frozenset(CONFIDENCES), longest, top_logprobs=None)
 
     def __enter__(self) -> Self:
         from h1r_cli.model.tokenizer import load_tokenizer
@@ -172,9 +176,10 @@ class VllmEngine:
             request.confidence_top_k,
             policy.rule(request.threshold_nats) if inside and isinstance(policy, CutsByWindow) else None,
             request.policy_confidence,
+            request.top_logprobs,
         )
         roomiest = min(self.replicas, key=lambda replica: len(replica.requests))
-        roomiest.submit(Submit(plan, request.prompt_ids, stream=judge is not None))
+        roomiest.submit(Submit(plan, request.prompt_ids, stream=self._stream or judge is not None))
         self._owner[request.id] = roomiest
         self._counts["prompt_tokens"] += len(request.prompt_ids)
 

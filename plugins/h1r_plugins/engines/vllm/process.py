@@ -208,12 +208,15 @@ class Server:
                 self._pipe.send(Finished(name, _reason(plan, record, ended[name]), begin + drawn, judged))
 
     def _chunk(self, request_id: str, record: Record) -> Tokens:
+        pairs = zip(record.top_ids.tolist(), record.top_logprobs.tolist(), strict=True)
+        tops = tuple(tuple(zip(*pair, strict=True)) for pair in pairs) if record.top_ids.shape[1] else ()
         return Tokens(
             request_id,
             tuple(record.ids.tolist()),
             tuple(record.behaviour_logprobs.tolist()),
             {name: tuple(units.tolist()) for name, units in record.confidence.items()},
             self._version,
+            tops,
         )
 
     def _ready(self) -> Ready:

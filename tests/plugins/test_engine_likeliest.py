@@ -1,0 +1,99 @@
+"""The likeliest tokens of each, as the engines report them; the reference is a log-softmax of the raw logits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from h1r_cli.errors import ConfigError
+from h1r_cli.model.load import load_model
+from h1r_cli.types import Finished, Request, Sampling, Tokens
+from h1r_plugins.engines.torch_engine import torch_engine
+from h1r_plugins.engines.transformers_engine import transformers_engine
+from h1r_plugins.engines.vllm.engine import vllm_engine
+
+
+def vllm(model):
+    return vllm_engine(model=model, dtype="float32", slots=3, max_model_len=256, batched_tokens=32, eager=True)
+
+
+def vllm_in_chunks(model):
+    options = {"slots": 3, "max_model_len": 256, "batched_tokens": 32, "eager": True, "chunk_tokens": 1}
+    return vllm_engine(model=model, dtype="float32", **options)
+
+
+needs_vllm = [pytest.mark.slow, pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")]
+every_engine = pytest.mark.parametrize(
+    "factory",
+    [
+        pytest.param(lambda model: torch_engine(model=model), id="torch"),
+        pytest.param(lambda model: transformers_engine(model=model), id="transformers"),
+        pytest.param(vllm, id="vllm", marks=needs_vllm),
+        pytest.param(vllm_in_chunks, id="vllm-in-chunks", marks=needs_vllm),
+    ],
+)
+PROMPTS = [(5, 6, 7), (9,), tuple(range(20, 117)), (5, 6, 8)]  # the third longer than a step of vLLM's takes
+WARM = Sampling(temperature=0.7, top_p=0.9, max_tokens=12, min_tokens=3, ignore_eos=True)
+
+
+def chunks(engine, requests):
+    """Each request's chunks by its id."""
+    found = {}
+    for one in requests:
+        engine.submit(one)
+    for event in engine.events():
+        if isinstance(event, Tokens):
+            found.setdefault(event.request_id, []).append(event)
+        else:
+            assert isinstance(event, Finished)
+    return found
+
+
+@every_engine
+def test_the_likeliest_tokens_are_those_of_the_raw_logits(factory, tiny):
+    counts = (0, 3, 5, 400)  # of 314 tokens
+    requests = [
+        Request(f"{number}-{count}", prompt, replace(WARM, seed=number), top_logprobs=count)
+        for number, prompt in enumerate(PROMPTS)
+        for count in counts
+    ]
+    with factory(tiny) as engine:
+        found = chunks(engine, requests)
+    model = load_model(tiny)
+    for one in requests:
+        told = found[one.id]
+        ids = [token for chunk in told for token in chunk.ids]
+        tops = [top for chunk in told for top in chunk.top_logprobs]
+        assert len(ids) == WARM.max_tokens
+        if not one.top_logprobs:
+            assert tops == []
+            continue
+        with torch.no_grad():
+            text = torch.tensor([[*one.prompt_ids, *ids]])
+            raw = model(text)[0, len(one.prompt_ids) - 1 : -1].log_softmax(-1)  # [T, V]
+        wanted = raw.topk(min(one.top_logprobs, raw.shape[1]))
+        assert [len(top) for top in tops] == [wanted.values.shape[1]] * len(ids)
+        values = [[logprob for _, logprob in top] for top in tops]
+        assert torch.tensor(values) == pytest.approx(wanted.values, abs=1e-4)
+        for top, row in zip(tops, raw, strict=True):
+            assert row[[token for token, _ in top]] == pytest.approx(torch.tensor([v for _, v in top]), abs=1e-4)
+
+
+@every_engine
+def test_fewer_than_none_are_refused(factory, tiny):
+    with factory(tiny) as engine, pytest.raises(ConfigError, match="asks for the -1 likeliest"):
+        engine.submit(Request("a", (5,), WARM, top_logprobs=-1))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
+def test_vllm_reports_each_token_as_it_comes_where_that_is_asked_for(tiny):
+    with vllm_in_chunks(tiny) as engine:
+        [told] = chunks(engine, [Request("a", (5, 6), replace(WARM, max_tokens=20))]).values()
+    assert len(told) > 10
+    with vllm(tiny) as engine:
+        [told] = chunks(engine, [Request("a", (5, 6), replace(WARM, max_tokens=20))]).values()
+    assert len(told) == 1
