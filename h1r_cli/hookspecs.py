@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import click
 
-    from h1r_cli.types import Benchmark
+    from h1r_cli.types import Benchmark, Harness
 
 hookspec = pluggy.HookspecMarker("h1r")
 
@@ -85,8 +85,12 @@ def h1r_models() -> Mapping[str, Traversable]:
 
 
 @hookspec
-def h1r_benchmarks() -> Mapping[str, Benchmark]:
-    """Offer benchmarks: name to data source, reward, samples per problem, sampling, licence and origin."""
+def h1r_benchmarks() -> Mapping[str, Benchmark | Harness]:
+    """Offer benchmarks: name to data source, reward, samples per problem, sampling, licence and origin.
+
+    One that is an environment is a `Harness` instead: how its own program is run against an endpoint, and how its
+    result is read.
+    """
     raise NotImplementedError
 
 

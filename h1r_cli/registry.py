@@ -32,6 +32,11 @@ BENCHMARKS = (  # each with the data source of its name
     "h1r_plugins.benchmarks.programs",
     "h1r_plugins.benchmarks.safety",
 )
+HARNESSES = (  # benchmarks that are environments
+    "h1r_plugins.benchmarks.scicode",
+    "h1r_plugins.benchmarks.tau2",
+    "h1r_plugins.benchmarks.terminal_bench",
+)
 BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implement it
     "h1r_commands": (
         "h1r_cli.commands.train_sft",
@@ -88,6 +93,7 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implemen
     "h1r_benchmarks": (
         "h1r_plugins.benchmarks.arith",
         *BENCHMARKS,
+        *HARNESSES,
     ),
     "h1r_models": ("h1r_plugins.models.nano",),
     "h1r_profiles": ("h1r_profiles",),

@@ -53,6 +53,7 @@ LAYERS = {
     "h1r_cli.rewards.latex.*": 1,
     "h1r_cli.selftest.*": 4,
     "h1r_cli.serve.*": 4,
+    "h1r_cli.throughput.*": 4,
     "h1r_cli.registry": 5,
     "h1r_cli.build": 5,
     "h1r_cli.commands.*": 6,
@@ -80,7 +81,7 @@ LOADED_BY_HELP = (
     *(f"h1r_cli.{name}" for name in ("main", "registry", "build", "errors", "types", "hookspecs")),
 )
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 60
-LONGER = {"h1r_cli.types": 400}  # the contracts stand in one place
+LONGER = {"h1r_cli.types": 480}  # the contracts stand in one place
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,19 @@ import click
 
 from h1r_cli import hookimpl
 from h1r_cli.commands import options
+from h1r_cli.commands.evaluate_run import Answering
 from h1r_cli.errors import ConfigError, listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from h1r_cli.commands.evaluate_harness import Environment
+    from h1r_cli.commands.evaluate_tasks import Task
     from h1r_cli.config import Resolved
+    from h1r_cli.evals.loop import Evaluation
     from h1r_cli.registry import Registry
+    from h1r_cli.rewards.pool import Pool
+    from h1r_cli.rundir import RunDir
     from h1r_cli.settings import EvalSettings
 
 
@@ -43,6 +50,7 @@ answers are, on the paper's sets or on those that are named."""
     type=click.Path(exists=True, path_type=Path),
     help="Score these again and generate nothing: an earlier run, or a JSONL file of {id, text, sample?}.",
 )
+@click.option("--base-url", metavar="URL", help="Server for environments, with /v1.  [default: h1r serve is started]")
 @click.option("--fresh", is_flag=True, help="Begin anew where --out holds a run, which is set aside as OUT.1.")
 @options.sampling
 @options.layered
@@ -72,50 +80,86 @@ def _run(
     out: Path | None,
     resume: bool,
 ) -> None:
-    """Benchmarks with reference answers, one after the other."""
-    from h1r_cli.commands.evaluate_run import Answering, evaluated
-    from h1r_cli.commands.evaluate_tasks import setup, tasks
+    """Benchmarks one after the other: those with reference answers, then those that are environments."""
+    from h1r_cli.commands.evaluate_tasks import asked
     from h1r_cli.commands.parts import pool, reward_facts, sampler
     from h1r_cli.commands.voting import voting
     from h1r_cli.evals import suites
-    from h1r_cli.evals.loop import table
     from h1r_cli.report.evaluation import write_page
     from h1r_cli.rundir import default_path, open_run, set_aside
 
     settings, recorded = resolved.settings, given["completions"]
     if recorded is not None and recorded.is_file() and len(named) > 1:
         raise ConfigError("--completions is one benchmark's file, and several are named", fix="name one benchmark")
-    asked = tasks(registry, named, resolved, given)
-    sampled = sampler(registry, settings) if recorded is None else None
+    tasks, environments = asked(registry, named, resolved, given)
+    sampled = sampler(registry, settings) if tasks and recorded is None else None
     votes = voting(registry, settings, sampled) if sampled and settings.method == "deepconf" else None
     path = out or default_path("eval")
     engines = _engines(path if resume else None, settings)
     facts = {
-        "data": {task.name: task.sha256 for task in asked},
+        "data": {task.name: task.sha256 for task in tasks} | {one.name: one.sha256 for one in environments},
         "limit": given["limit"],
         "completions": recorded and str(recorded),
         "engines": engines,
-        "rewards": reward_facts({task.name: task.verifier for task in asked}),
+        "rewards": reward_facts({task.name: task.verifier for task in tasks}),
     }
+    judges = pool({task.name: task.reward for task in tasks}, settings.scoring)
     if given["fresh"]:
         set_aside(path)
-    report: dict[str, Any] = {}
-    judges = pool({task.name: task.reward for task in asked}, settings.scoring)
-    with open_run(path, "eval", resolved, resume=resume, facts=facts) as run, judges, ExitStack() as open_engine:
-        if sampled is not None:
-            open_engine.enter_context(sampled.engine)
-        how = Answering(sampled, votes, recorded)
-        for task in asked:
-            evaluation = evaluated(task, how, settings, run, judges)
-            report[task.name] = evaluation.to_json() | {"setup": setup(task, settings, engines)}
-            run.write_json("report.json", report)
-            click.echo("\n".join(table(evaluation)))
-            run.metrics(len(report), judges.metrics())
+    with open_run(path, "eval", resolved, resume=resume, facts=facts) as run:
+        book = Book(run, {})
+        if tasks:
+            _ask(tasks, Answering(sampled, votes, recorded), settings, engines, judges, book)
+        if environments:
+            _harness(environments, settings, book)
         if given["suite"]:
             suite = suites.SUITES[given["suite"]]
-            click.echo("\n".join(suites.table(given["suite"], list(suites.held(suite, report)), len(suite))))
-        write_page(run.path, report, given["suite"])
+            click.echo("\n".join(suites.table(given["suite"], list(suites.held(suite, book.report)), len(suite))))
+        write_page(run.path, book.report, given["suite"])
     click.echo(f"report.html and report.json -> {run.path}", err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """The run's report.json as it grows, a benchmark at a time; each is printed when it is there."""
+
+    run: RunDir
+    report: dict[str, Any]
+
+    def enter(self, evaluation: Evaluation, setup: dict[str, Any]) -> None:
+        """Write one down, with how it was asked and judged."""
+        from h1r_cli.evals.loop import table
+
+        self.report[evaluation.name] = evaluation.to_json() | {"setup": setup}
+        self.run.write_json("report.json", self.report)
+        click.echo("\n".join(table(evaluation)))
+
+
+def _ask(
+    tasks: Sequence[Task],
+    how: Answering,
+    settings: EvalSettings,
+    engines: Sequence[dict[str, Any]],
+    judges: Pool,
+    book: Book,
+) -> None:
+    """Put the questions to the engine, which is left when the last one is answered, and judge beside that."""
+    from h1r_cli.commands.evaluate_run import evaluated
+    from h1r_cli.commands.evaluate_tasks import setup
+
+    with judges, nullcontext() if how.sampler is None else how.sampler.engine:
+        for task in tasks:
+            book.enter(evaluated(task, how, settings, book.run, judges), setup(task, settings, engines))
+            book.run.metrics(len(book.report), judges.metrics())
+
+
+def _harness(environments: Sequence[Environment], settings: EvalSettings, book: Book) -> None:
+    """Let each environment's own harness ask a server, and read back what it judged."""
+    from h1r_cli.commands.evaluate_harness import endpoint, evaluated_by_harness, harness_setup
+
+    with endpoint(book.run, settings, environments) as server:
+        for one in environments:
+            book.enter(evaluated_by_harness(one, server, settings, book.run), harness_setup(one, settings, server))
 
 
 def _resolve(registry: Registry, given: dict[str, Any]) -> Resolved[EvalSettings]:
@@ -127,8 +171,11 @@ def _resolve(registry: Registry, given: dict[str, Any]) -> Resolved[EvalSettings
         "reward": options.part(given["reward"]),
         "method": "deepconf" if given["deepconf"] else None,
         "deepconf.budget": given["budget"],
+        "endpoint.base_url": given["base_url"],
     }
-    resolved = options.resolve(registry, EvalSettings, given, flags, model_file=given["completions"] is None)
+    elsewhere = given["base_url"] is not None and given["model"] is None  # then our default model has no say
+    own = given["completions"] is None and not elsewhere
+    resolved = options.resolve(registry, EvalSettings, given, flags, model_file=own)
     by_vote = resolved.settings.method == "deepconf"
     if given["budget"] is not None and not by_vote:
         raise ConfigError("--budget is of --deepconf, which is not given", fix="add --deepconf, or give --samples")

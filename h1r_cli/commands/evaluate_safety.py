@@ -125,7 +125,7 @@ def _sets(
 
 def _set(registry: Registry, text: str, resolved: Resolved[EvalSettings], given: Mapping[str, Any]) -> SafetySet:
     from h1r_cli.build import parse_part
-    from h1r_cli.commands.parts import source_problems
+    from h1r_cli.commands.parts import question_list, source_problems
     from h1r_cli.evals.loop import asked_by, sampled_by
     from h1r_cli.evals.safety_sets import PAPER_SETS
 
@@ -133,7 +133,7 @@ def _set(registry: Registry, text: str, resolved: Resolved[EvalSettings], given:
     samples, sampling = 1, resolved.settings.sampling
     folder = {} if given["data_dir"] is None else {"data_dir": given["data_dir"]}
     if not options and name in registry.names("h1r_benchmarks"):
-        benchmark = registry.find("h1r_benchmarks", name)
+        benchmark = question_list(registry, name)
         asked = source_problems(registry, benchmark.source, dict(benchmark.source_options), folder)
         problems = [asked_by(benchmark, problem) for problem in asked]
         samples, sampling = benchmark.samples, sampled_by(benchmark, resolved)

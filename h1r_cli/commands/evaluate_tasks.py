@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from h1r_cli.errors import ConfigError, DataError, MissingDataError
 
 if TYPE_CHECKING:
+    from h1r_cli.commands.evaluate_harness import Environment
     from h1r_cli.config import Resolved
     from h1r_cli.registry import Registry
     from h1r_cli.settings import EvalSettings, Part
@@ -39,17 +40,25 @@ class Task:
     sampling: Sampling
 
 
-def tasks(
+def asked(
     registry: Registry, texts: Sequence[str], resolved: Resolved[EvalSettings], given: Mapping[str, Any]
-) -> list[Task]:
-    """A task for each of `texts`: the name of a benchmark, or a data source as NAME:key=value,...
+) -> tuple[list[Task], list[Environment]]:
+    """What each of `texts` asks for: questions, and environments, which their own harness runs.
 
     Raises:
-        DataError: names all whose data are missing, each with where they come from; or one has no reference answers,
-            or cannot be read. ConfigError: one is named twice.
+        DataError: names all whose data, or whose harness, are missing, each with where they come from; or one has no
+            reference answers, or cannot be read. ConfigError: one is named twice, or an option of an environment is
+            wrong.
     """
-    found = find_all(texts, lambda text: _task(registry, text, resolved, given), "benchmarks")
-    return [replace(task, name=name) for task, name in zip(found, _names(found, texts), strict=True)]
+    from h1r_cli.commands.evaluate_harness import Environment, environment, is_environment
+
+    def find(text: str) -> Task | Environment:
+        how = environment if is_environment(registry, text) else _task
+        return how(registry, text, resolved, given)
+
+    found = find_all(texts, find, "benchmarks")
+    named = [replace(one, name=name) for one, name in zip(found, _names(found, texts), strict=True)]
+    return [one for one in named if isinstance(one, Task)], [one for one in named if isinstance(one, Environment)]
 
 
 def find_all(texts: Sequence[str], find: Callable[[str], T], what: str) -> list[T]:
@@ -136,7 +145,7 @@ def _task(registry: Registry, text: str, resolved: Resolved[EvalSettings], given
     )
 
 
-def _names(found: Sequence[Task], texts: Sequence[str]) -> list[str]:
+def _names(found: Sequence[Task | Environment], texts: Sequence[str]) -> list[str]:
     """What each is called: its name, or all that was said of it where a name is there twice; fit for a file."""
     counts = Counter(task.name for task in found)
     told = [task.name if counts[task.name] == 1 else text for task, text in zip(found, texts, strict=True)]

@@ -15,7 +15,7 @@ import click
 from h1r_cli.build import build, model_directory, parse_part
 from h1r_cli.errors import ConfigError, DataError
 from h1r_cli.registry import Registry
-from h1r_cli.types import Engine, Observer, Problem, Sampling, Verifier
+from h1r_cli.types import Benchmark, Engine, Observer, Problem, Sampling, Verifier
 
 if TYPE_CHECKING:
     from h1r_cli.data.contamination import Tested
@@ -130,10 +130,22 @@ def questions_of(registry: Registry, sources: Sequence[str]) -> Tested | None:
     return index(pair for text in sources for pair in _questions(registry, text)) if sources else None
 
 
+def question_list(registry: Registry, name: str) -> Benchmark:
+    """The benchmark of that name; an error for one that is an environment, whose questions its harness has."""
+    found = registry.find("h1r_benchmarks", name)
+    if isinstance(found, Benchmark):
+        return found
+    raise ConfigError(
+        f"benchmark '{name}' is an environment, and has no list of questions",
+        known="h1r eval runs it by its own harness",
+        fix="name another",
+    )
+
+
 def _questions(registry: Registry, text: str) -> Iterator[tuple[str, Problem]]:
     name, options = parse_part(text)
     if not options and name in registry.names("h1r_benchmarks"):
-        benchmark = registry.find("h1r_benchmarks", name)
+        benchmark = question_list(registry, name)
         name, options = benchmark.source, dict(benchmark.source_options)
     for record in build(registry, "h1r_data_sources", name, options, origin=text)():
         if isinstance(record, Problem):

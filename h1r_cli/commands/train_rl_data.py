@@ -110,14 +110,14 @@ class Asked:
 def tested(registry: Registry, settings: TrainRlSettings) -> Asked:
     """The benchmark, or the data source, that is tested on."""
     from h1r_cli.build import parse_part
-    from h1r_cli.commands.parts import source_problems
+    from h1r_cli.commands.parts import question_list, source_problems
     from h1r_cli.evals.loop import asked_by, with_reference
     from h1r_cli.settings import Part
 
     name, options = parse_part(settings.evaluation.benchmark or "")
     reward = settings.reward
     if not options and name in registry.names("h1r_benchmarks"):
-        benchmark = registry.find("h1r_benchmarks", name)
+        benchmark = question_list(registry, name)
         source = source_problems(registry, benchmark.source, dict(benchmark.source_options))
         problems = [asked_by(benchmark, problem) for problem in source]
         reward = Part(name=benchmark.reward, **benchmark.reward_options)

@@ -72,6 +72,34 @@ def clustered_interval(values: Sequence[float], draws: int = 1, coverage: float 
     return Estimate(p, min(low, p), max(high, p))
 
 
+def ratio_interval(right: Sequence[float], of: Sequence[float], coverage: float = 0.95) -> Estimate:
+    """The share of parts that are right, where problems have several and not all equally many, with its interval.
+
+        p     = sum(right) / sum(of)
+        v     = P / (P - 1) * sum (right - p of)^2 / sum(of)^2, clustered by problem (Cochran 1977, equation 2.39)
+        n_eff = p (1 - p) / v, at most sum(of); P where v is 0; then as in `clustered_interval`
+
+    Args:
+        right: [P] how many parts of each problem are right.
+        of: [P] how many it has, at least one.
+
+    >>> found = ratio_interval([1, 0], [1, 3])  # v = 2 (0.75^2 + 0.75^2) / 4^2
+    >>> found.value, round(0.25 * 0.75 / (2 * 2 * 0.75**2 / 16), 3)
+    (0.25, 1.333)
+    """
+    problems, parts = len(right), math.fsum(of)
+    if not problems or not all(0 <= a <= b and b >= 1 for a, b in zip(right, of, strict=True)):
+        raise ValueError(f"a share of parts needs 0 <= right <= of and of >= 1, got {problems} problems")
+    p = math.fsum(right) / parts
+    if problems == 1:
+        return Estimate(p, 0.0, 1.0)
+    squares = math.fsum((a - p * b) ** 2 for a, b in zip(right, of, strict=True))
+    v = problems / (problems - 1) * squares / parts**2
+    n_eff = problems if p in (0, 1) or v == 0 else min(p * (1 - p) / v, parts)
+    low, high = wilson(p, n_eff, student_t(problems - 1, coverage))
+    return Estimate(p, min(low, p), max(high, p))
+
+
 def wilson(p: float, n: float, z: float) -> tuple[float, float]:
     """Wilson's score interval for a share p of n draws (Wilson 1927), within [0, 1].
 

@@ -41,7 +41,7 @@ def write_page(run: Path, report: Mapping[str, Mapping[str, Any]], suite: str | 
 
 def _suite(name: str, report: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     rows = [
-        {"benchmark": row.benchmark, "reported": row.reported.value, "value": row.value, "low": row.low,
+        {"benchmark": row.label, "reported": row.reported.value, "value": row.value, "low": row.low,
          "high": row.high, "inside": row.inside, "problems": row.problems, "unlike": row.reported.unlike}
         for row in held(SUITES[name], report)
     ]  # fmt: skip

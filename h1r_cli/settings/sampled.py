@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -93,6 +93,14 @@ class DeepConfSettings(VotedSettings):
     reward: Part = Field(Part(name="math"), description="verifier: extracts answers and says which are the same")
 
 
+class Endpoint(Table):
+    """Whom the harness of an environment asks."""
+
+    base_url: str | None = Field(None, description="an OpenAI-compatible server's; unset: h1r serve is started")
+    model: str | None = Field(None, description="the model's name there; unset: the only one, else as model has it")
+    api_key_env: str = Field("OPENAI_API_KEY", description="the environment variable with the key, where one is set")
+
+
 class EvalSettings(VotedSettings):
     method: Literal["samples", "deepconf"] = Field(
         "samples", description="how problems are answered: each sample for itself, or by deepconf's vote ([deepconf])"
@@ -101,6 +109,10 @@ class EvalSettings(VotedSettings):
     reward: Part | None = Field(None, description="unset: the benchmark's own, else math")
     scoring: Scoring = Scoring()
     safety: Safety = Safety()
+    endpoint: Endpoint = Endpoint()
+    harness: dict[str, dict[str, Any]] = Field(
+        {}, description="options of benchmarks that are environments, a table for each by its name"
+    )
 
 
 class VerifySettings(RunSettings):

@@ -62,9 +62,7 @@ def measure(
     while not steady(rates, bounds):
         if len(rates) == bounds.most_warmups:
             low, high = min(rates[-2:]), max(rates[-2:])
-            reasons.append(
-                f"cold: {len(rates)} batches were not steady, the last {low:.0f} and {high:.0f} tokens/s"
-            )
+            reasons.append(f"cold: {len(rates)} batches were not steady, the last {low:.0f} and {high:.0f} tokens/s")
             break
         timeline = batch("warm-up", len(rates))
         if not all(one.chunks for one in timeline.served):

@@ -96,8 +96,8 @@ def test_an_option_that_a_command_gives_to_a_part_names_the_setting_that_it_foll
         (
             ["seed", "--for", "eval", "--set", "sede=3"],
             "error: no setting is called 'sede' (set by --set sede=3)\n"
-            "  known: deepconf, engine, hardware, kernels, launch, method, model, parallel, problems_in_flight, "
-            "pruner, reward, safety, samples, sampling, scoring, seed, system_prompt\n"
+            "  known: deepconf, endpoint, engine, hardware, harness, kernels, launch, method, model, parallel, "
+            "problems_in_flight, pruner, reward, safety, samples, sampling, scoring, seed, system_prompt\n"
             "  fix: did you mean 'seed'?\n",
         ),
     ],

@@ -178,9 +178,9 @@ def test_a_suite_puts_what_the_paper_reports_beside_ours(h1r, tmp_path):
     given = ("--suite", "falcon-h1r", "aime24", "--data-dir", "data", "--completions", "r.jsonl")
     done = h1r("eval", *given, "--out", "run")
     *_, head, line = done.stdout.splitlines()
-    assert head == "falcon-h1r: 1 of 10 benchmarks, as the paper reports Falcon-H1R-7B, and here"
+    assert head == "falcon-h1r: 1 of 13 benchmarks, as the paper reports Falcon-H1R-7B, and here"
     # 3 of 3 right: t(2) = 4.303, low = 1 / (1 + t^2 / 3) = 0.139
-    assert line == "  aime24              0.881     1.000   95 % 0.139 to 1.000   inside, 3 problems"
+    assert line == "  aime24                0.881     1.000   95 % 0.139 to 1.000   inside, 3 problems"
     assert "'arith' is not of suite" in h1r("eval", "arith", "--suite", "falcon-h1r", status=2).stderr
     assert "no suite is called 'falcon'" in h1r("eval", "--suite", "falcon", status=2).stderr
     assert "no benchmark is named" in h1r("eval", status=2).stderr
