@@ -1,16 +1,21 @@
-"""One cell of a grid: warm-up until steady, then repeats, each past the gates."""
+"""One cell of a grid: warm-up until steady, then repeats, each past the gates; for one engine, or for two in turn."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from h1r_cli.evals.statistics import quantile
 from h1r_cli.seeds import seed_for
 from h1r_cli.throughput.figures import Figures, figures
 from h1r_cli.throughput.gates import Bounds, batch_faults, steady, variation_fault
 from h1r_cli.throughput.timeline import Timeline, prompts, record
 from h1r_cli.types import Engine
+
+DRAWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,43 +41,101 @@ class Measured:
         return not self.reasons
 
 
-def measure(
-    engine: Engine,
-    cell: Cell,
-    repeats: int,
-    vocabulary: int,
-    bounds: Bounds,
-    seed: int = 0,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Measured:
-    """Measure a cell on an engine that has been entered.
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """How much faster B is than A: the median over pairs of repeats, with the bootstrap's 95 % interval of it."""
 
-    Batches run until two in a row are as fast as each other within `bounds.steady_frac`; those are the warm-up. If
-    `bounds.most_warmups` are not enough the cell is invalid, as cold. Prompts follow from `seed`: an engine that has
-    seen them before may remember them, so measure it again with another one.
+    value: float
+    low: float
+    high: float
+    pairs: int
+
+
+@dataclass(slots=True)
+class Bench:
+    """A cell on one engine, which has been entered: `warm_up` first, then `repeat` as often as is wanted.
+
+    Prompts follow from `seed`: an engine that has seen them before may remember them, so measure a cell again with
+    another one.
     """
-    reasons: list[str] = []
-    rates: list[float] = []
 
-    def batch(kind: str, number: int) -> Timeline:
-        own = seed_for(seed, kind, number)
-        asked = prompts(cell.batch, cell.input_tokens, vocabulary, own)
-        return record(engine, asked, cell.output_tokens, own, clock)
+    engine: Engine
+    cell: Cell
+    vocabulary: int
+    bounds: Bounds
+    seed: int = 0
+    clock: Callable[[], float] = time.perf_counter
+    rates: list[float] = field(default_factory=list)
+    found: list[Figures] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
 
-    while not steady(rates, bounds):
-        if len(rates) == bounds.most_warmups:
-            low, high = min(rates[-2:]), max(rates[-2:])
-            reasons.append(f"cold: {len(rates)} batches were not steady, the last {low:.0f} and {high:.0f} tokens/s")
-            break
-        timeline = batch("warm-up", len(rates))
-        if not all(one.chunks for one in timeline.served):
-            return Measured(cell, (), tuple(rates), (f"no tokens: a request got none of {cell.output_tokens}",))
-        rates.append(figures(timeline).output_per_s)
-    found: list[Figures] = []
-    for number in range(repeats):
-        timeline = batch("repeat", number)
-        faults = list(batch_faults(timeline, cell.input_tokens, cell.output_tokens, bounds))
-        reasons += [one for one in faults if one not in reasons]
+    def warm_up(self) -> None:
+        """Run batches until two in a row are as fast as each other within `bounds.steady_frac`.
+
+        Where `bounds.most_warmups` are not enough the cell is invalid, as cold.
+        """
+        while not steady(self.rates, self.bounds):
+            if len(self.rates) == self.bounds.most_warmups:
+                low, high = sorted(self.rates[-2:])
+                told = f"the last {low:.0f} and {high:.0f} tokens/s"
+                self.reasons.append(f"cold: {len(self.rates)} batches were not steady, {told}")
+                return
+            timeline = self._batch("warm-up", len(self.rates))
+            if not all(one.chunks for one in timeline.served):
+                self.reasons.append(f"no tokens: a request got none of {self.cell.output_tokens}")
+                return
+            self.rates.append(figures(timeline).output_per_s)
+
+    def repeat(self) -> None:
+        """Measure one batch, and note what is against it."""
+        cell, timeline = self.cell, self._batch("repeat", len(self.found))
+        faults = batch_faults(timeline, cell.input_tokens, cell.output_tokens, self.bounds)
+        self.reasons += [fault for fault in faults if fault not in self.reasons]
         if all(one.chunks for one in timeline.served):
-            found.append(figures(timeline))
-    return Measured(cell, tuple(found), tuple(rates), (*reasons, *variation_fault(found, bounds)))
+            self.found.append(figures(timeline))
+
+    def measured(self) -> Measured:
+        """What has come of it."""
+        reasons = (*self.reasons, *variation_fault(self.found, self.bounds))
+        return Measured(self.cell, tuple(self.found), tuple(self.rates), reasons)
+
+    def _batch(self, kind: str, number: int) -> Timeline:
+        own = seed_for(self.seed, kind, number)
+        asked = prompts(self.cell.batch, self.cell.input_tokens, self.vocabulary, own)
+        return record(self.engine, asked, self.cell.output_tokens, own, self.clock)
+
+
+def measure(bench: Bench, repeats: int) -> Measured:
+    """Warm up, and repeat."""
+    bench.warm_up()
+    for _ in range(repeats):
+        bench.repeat()
+    return bench.measured()
+
+
+def measure_pair(a: Bench, b: Bench, repeats: int) -> tuple[Measured, Measured, Ratio | None]:
+    """Warm both up, then A B B A A B ... in turn, so that what drifts on the machine hits both alike.
+
+    The ratio is None where either is invalid.
+    """
+    a.warm_up()
+    b.warm_up()
+    for number in range(repeats):
+        for bench in (a, b) if number % 2 == 0 else (b, a):
+            bench.repeat()
+    found = a.measured(), b.measured()
+    return *found, ratio(*found)
+
+
+def ratio(a: Measured, b: Measured, seed: int = 0) -> Ratio | None:
+    """Output tokens a second of B over those of A, pair by pair; None where either is invalid, or has no repeats.
+
+    The interval is of the median over resamples of the pairs (Efron 1979).
+    """
+    pairs = list(zip(a.repeats, b.repeats, strict=False))
+    if not (a.valid and b.valid and pairs):
+        return None
+    ratios = np.array([after.output_per_s / before.output_per_s for before, after in pairs])
+    drawn = np.random.default_rng(seed).integers(0, len(ratios), (DRAWS, len(ratios)))
+    medians = np.median(ratios[drawn], axis=1).tolist()
+    return Ratio(float(np.median(ratios)), quantile(medians, 0.025), quantile(medians, 0.975), len(pairs))

@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from h1r_cli.throughput.cell import Cell, measure
+from h1r_cli.throughput.cell import Bench, Cell, Measured, measure, measure_pair, ratio
 from h1r_cli.throughput.figures import figures
 from h1r_cli.throughput.gates import Bounds, batch_faults, steady, variation_fault
 from h1r_cli.throughput.timeline import Chunk, Served, Timeline, prompts, record
@@ -61,7 +61,7 @@ def reasons(engine, bounds=LOOSE, repeats=2, **fault):
 
 
 def tried(engine, bounds=LOOSE, repeats=1):
-    return measure(engine, CELL, repeats, VOCABULARY, bounds, next(SEEDS))
+    return measure(Bench(engine, CELL, VOCABULARY, bounds, next(SEEDS)), repeats)
 
 
 def test_an_engine_that_does_what_it_is_asked_passes_and_its_counts_are_exact(engine):
@@ -153,3 +153,46 @@ def test_a_batch_of_a_real_engine_is_told_token_by_token(engine):
     assert all(one.end == "length" for one in timeline.served)
     assert (timeline.prefilled_tokens, timeline.shared_tokens) == (10, 0)
     assert list(batch_faults(timeline, 5, 7, LOOSE)) == []
+
+
+def with_rates(*rates, reasons=()):
+    """A cell measured at these rates."""
+    one = Served(9, [Chunk(1.0, 1), Chunk(2.0, 11)], 2.0, "length")
+    figure = figures(Timeline([one], 2.0, 9, 0))
+    return Measured(CELL, tuple(replace(figure, output_per_s=rate) for rate in rates), (), reasons)
+
+
+def test_a_ratio_is_the_median_of_pairs_by_hand():
+    # pairs 2, 3, 2.5: their median 2.5, and no resample's median lies outside 2 to 3
+    found = ratio(with_rates(10.0, 10.0, 20.0), with_rates(20.0, 30.0, 50.0))
+    assert (found.value, found.pairs) == (2.5, 3)
+    assert (found.low, found.high) == (2.0, 3.0)
+
+
+def test_an_invalid_cell_enters_no_ratio():
+    assert ratio(with_rates(10.0), with_rates(20.0, reasons=("stall: ...",))) is None
+    assert ratio(with_rates(10.0, reasons=("cold: ...",)), with_rates(20.0)) is None
+    assert ratio(with_rates(), with_rates(20.0)) is None
+
+
+def test_two_engines_take_turns_and_a_drift_of_the_machine_hits_both_alike(tiny):
+    order = []
+
+    @dataclass
+    class Named(Faulty):
+        name: str = ""
+
+        def submit(self, request):
+            order.append(self.name)
+            super().submit(request)
+
+    with torch_engine(model=tiny, chunk_tokens=1) as one, torch_engine(model=tiny, chunk_tokens=1) as other:
+        benches = [
+            Bench(Named(engine, name=name), CELL, VOCABULARY, LOOSE, next(SEEDS))
+            for engine, name in ((one, "a"), (other, "b"))
+        ]
+        a, b, found = measure_pair(*benches, 4)
+    turns = "".join(order[:: CELL.batch])
+    assert turns.endswith("abba" * 2)
+    assert (len(a.repeats), len(b.repeats), found.pairs) == (4, 4, 4)
+    assert found.low <= found.value <= found.high
