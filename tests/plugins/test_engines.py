@@ -93,29 +93,6 @@ def test_log_probabilities_are_of_what_was_sampled_and_confidences_of_the_raw_lo
 
 
 @every_engine
-def test_the_likeliest_tokens_are_those_of_the_raw_logits_for_whom_asks(factory, tiny):
-    tempered = Sampling(temperature=0.5, top_p=0.5, max_tokens=12, min_tokens=12, seed=3)
-    asked = [
-        Request(name, PROMPTS[0], tempered, top_logprobs=count) for name, count in (("a", 4), ("b", 0), ("c", 2))
-    ]
-    tops = {one.id: [] for one in asked}
-    with factory(model=tiny, chunk_tokens=5) as engine:
-        for one in asked:
-            engine.submit(one)
-        events = [event for event in engine.events() if isinstance(event, Tokens)]
-    for event in events:
-        assert len(event.top_logprobs) == (0 if event.request_id == "b" else len(event.ids))
-        tops[event.request_id] += event.top_logprobs
-    ids = [token for event in events if event.request_id == "a" for token in event.ids]
-    with torch.no_grad():
-        logits = load_model(tiny)(torch.tensor([[*PROMPTS[0], *ids]]))[0, len(PROMPTS[0]) - 1 : -1]
-    wanted = logits.log_softmax(-1).topk(4)
-    assert [[token for token, _ in top] for top in tops["a"]] == wanted.indices.tolist()
-    assert torch.tensor([[value for _, value in top] for top in tops["a"]]) == pytest.approx(wanted.values, abs=1e-4)
-    assert [[token for token, _ in top] for top in tops["c"]] == wanted.indices[:, :2].tolist()
-
-
-@every_engine
 def test_a_pruned_trace_ends_at_the_token_that_is_not_kept(factory, tiny):
     with factory(model=tiny) as engine:
         whole = run(engine, [request("a", PROMPTS[0])])["a"]
