@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     import click
 
-    from h1r_cli.types import Benchmark, Harness
+    from h1r_cli.harness import Harness
+    from h1r_cli.types import Benchmark
 
 hookspec = pluggy.HookspecMarker("h1r")
 

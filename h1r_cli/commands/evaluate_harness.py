@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from h1r_cli.errors import ConfigError, DataError, EngineError, MissingDataError, listing, nearest
-from h1r_cli.types import Asking, Harness
+from h1r_cli.harness import Asking, Harness
 
 if TYPE_CHECKING:
     from h1r_cli.commands.evaluate_endpoint import Asked
     from h1r_cli.config import Resolved
     from h1r_cli.evals.loop import Evaluation
+    from h1r_cli.harness import Launch
     from h1r_cli.registry import Registry
     from h1r_cli.rundir import RunDir
     from h1r_cli.settings import EvalSettings
-    from h1r_cli.types import Launch, Sampling
+    from h1r_cli.types import Sampling
 
 PROGRAM = "program"  # the option that every harness has: where its program is
 TOLD_S = 1.0  # between two looks at what the harness says

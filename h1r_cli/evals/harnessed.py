@@ -11,9 +11,10 @@ from h1r_cli.evals.loop import Evaluation
 from h1r_cli.evals.samples import Files
 from h1r_cli.evals.scoring import Judged, metrics, score_problem
 from h1r_cli.evals.statistics import ratio_interval
+from h1r_cli.harness import HarnessRow
 from h1r_cli.rewards.journal import line
 from h1r_cli.rundir import write_atomically
-from h1r_cli.types import HarnessRow, Problem, Verdict
+from h1r_cli.types import Problem, Verdict
 
 SOLVED, UNSOLVED = "solved", "not solved"  # what stands for an answer, where a task has none
 OF_ANSWERS = ("maj_at_", "no_answer")  # metrics that say nothing of a task without answers

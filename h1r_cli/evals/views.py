@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from h1r_cli.rewards.latex.extract import answer_part
+from h1r_cli.rewards.latex.extract import CLOSE, OPEN, answer_part
 from h1r_cli.types import Verdict
 
-OPEN, CLOSE = "<think>", "</think>"
 VIEWS = ("thought", "both", "answer")  # the paper's CoT, CoT + Answer, Answer
 TITLES = {"thought": "thought", "both": "thought + answer", "answer": "answer"}
 

@@ -14,7 +14,7 @@ from typing import Any
 from h1r_cli.deepconf.result import Result
 from h1r_cli.deepconf.vote import ONE_VOTE_EACH, REWARD
 from h1r_cli.report.curve import Curve, curve, thinned
-from h1r_cli.report.page import html
+from h1r_cli.report.page import DEEPCONF, html
 from h1r_cli.report.sample import HOW
 from h1r_cli.report.section import MOST_POINTS, Chosen, Showing, choose, section
 from h1r_cli.report.stored import Picked, Seen, read_picked, read_seen
@@ -62,7 +62,7 @@ def write_page(
         "how": HOW,
         "pruner_reads_each_window": showing.settings.pruner.name == "lowest-window",
     }
-    write_atomically(path, html(data))
+    write_atomically(path, html(data, DEEPCONF))
 
 
 def _read_chosen(

@@ -11,7 +11,7 @@ from h1r_cli.evals.compare import flat
 from h1r_cli.evals.samples import Files, Sample, read_problems, read_samples
 from h1r_cli.evals.scoring import label
 from h1r_cli.evals.suites import SUITES, held
-from h1r_cli.report.page import html
+from h1r_cli.report.page import EVALUATION, html
 from h1r_cli.rewards.completion import thought_and_answer
 from h1r_cli.rundir import write_atomically
 from h1r_cli.types import Problem
@@ -35,7 +35,7 @@ def write_page(run: Path, report: Mapping[str, Mapping[str, Any]], suite: str | 
         "suite": None if suite is None else _suite(suite, report),
         "benchmarks": [_benchmark(Files(run, name), found, shown) for name, found in report.items()],
     }
-    page = html(data, "evaluation.html", ("dom.js", "evaluation.js"), ("page.css", "evaluation.css"))
+    page = html(data, EVALUATION)
     write_atomically(run / "report.html", page)
 
 

@@ -6,27 +6,38 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-SCRIPTS = ("dom.js", "chart.js", "text.js", "page.js")
-STYLES = ("page.css",)
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of page: its heading, the file of its sections, and the scripts and styles that fill them."""
+
+    title: str
+    sections: str
+    scripts: Sequence[str]
+    styles: Sequence[str]
 
 
-def html(data: Any, body: str = "page.html", scripts: Sequence[str] = SCRIPTS, styles: Sequence[str] = STYLES) -> str:
+DEEPCONF = Kind("DeepConf", "deepconf.html", ("dom.js", "chart.js", "text.js", "page.js"), ("page.css",))
+EVALUATION = Kind("Evaluation", "evaluation.html", ("dom.js", "evaluation.js"), ("page.css", "evaluation.css"))
+
+
+def html(data: Any, kind: Kind) -> str:
     """The page that shows `data`; its content policy lets no script run but its own, and nothing be fetched.
 
     Args:
         data: what json can write; the texts in it may be anything.
-        body: the file with the page's frame; `scripts` and `styles` are the files that go into it.
     """
-    style, script = ("\n".join(map(_part, names)) for names in (styles, scripts))
+    style, script = ("\n".join(map(_part, names)) for names in (kind.styles, kind.scripts))
+    page = _part("page.html").replace("[[title]]", kind.title).replace("[[main]]", _part(kind.sections))
     parts = {"style": style, "style_hash": _hash(style), "script": script, "script_hash": _hash(script)}
-    page = _part(body)
     for name, text in {**parts, "data": embedded(data)}.items():
         before, mark, after = page.partition(f"[[{name}]]")
         if not mark:
-            raise AssertionError(f"{body} has no place for {name}")
+            raise AssertionError(f"page.html has no place for {name}")
         page = before + text + after
     return page
 

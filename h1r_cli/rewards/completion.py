@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-OPEN, CLOSE = "<think>", "</think>"
+from h1r_cli.rewards.latex.extract import CLOSE, OPEN
 
 
 def shape_fault(completion: str, *, opened: bool = False) -> str | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Any, TypeVar
 
+from h1r_cli.errors import ConfigError
 from h1r_cli.generation import collect
 from h1r_cli.model.tokenizer import load_tokenizer
 from h1r_cli.rewards.latex.extract import answer_part
@@ -20,6 +22,21 @@ T = TypeVar("T")
 Prompt = str | tuple[Message, ...]  # one user turn; or a chat that the tokenizer's template puts to a judge by itself
 
 VERDICTS = {"correct": True, "incorrect": False}
+
+
+def check_prompt(prompt: str, fields: Sequence[str], reward: str) -> None:
+    """Raise a ConfigError unless a reward's prompt has these fields in braces, each of them and no other."""
+    try:
+        found = {name for _, name, _, _ in Formatter().parse(prompt) if name is not None}
+    except ValueError:  # a brace that is not closed
+        found = set()
+    if found != set(fields):
+        *first, last = (f"{{{name}}}" for name in fields)
+        raise ConfigError(
+            f"the prompt of reward '{reward}' has the fields {', '.join(sorted(found)) or 'none'}",
+            known=f"{', '.join(first)} and {last}, each of them",
+            fix="write all of them and no other, and {{ or }} for a brace",
+        )
 
 
 @dataclass(slots=True)
@@ -43,8 +60,12 @@ class Judge:
         """`model` is the directory of the judge's tokenizer.
 
         Raises:
-            DataError: there is none.
+            DataError: there is none. ConfigError: a size is below 1.
         """
+        if max_tokens < 1 or cache_size < 1:
+            raise ConfigError(
+                f"max_tokens and cache_size of a judge are {max_tokens} and {cache_size}", fix="set both to 1 or more"
+            )
         self.counts = JudgeCounts()
         self._engine, self._model, self._cache_size = engine, model, cache_size
         self._tokenizer = load_tokenizer(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from h1r_cli.rewards.completion import CLOSE, OPEN
+from h1r_cli.rewards.latex.extract import CLOSE, OPEN
 
 HALF = "\ufffd"  # what a character decodes to whose last bytes are in the next token
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
 
 import openai
 import pytest
+from h1r_server import h1r_server
 
 from h1r_cli.generation import collect
 from h1r_cli.types import UNITS_PER_NAT, Request, Sampling
@@ -29,31 +26,13 @@ ENDLESS = {"temperature": 1, "extra_body": {"ignore_eos": True}}
 FREE = Sampling(temperature=1.0, top_p=1.0, max_tokens=24, ignore_eos=True)
 
 
-@contextmanager
-def serving(*words, **environment):
-    """A server's root and its process."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "h1r_cli", "serve", "--model", "h1r-nano", "--port", "0", *words],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-    )
-    try:
-        line = process.stderr.readline()
-        assert line.startswith("serving "), line + process.stderr.read()
-        yield re.search(r"http://\S+(?=/v1)", line)[0], process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def client_of(root, key="none"):
     return openai.OpenAI(base_url=f"{root}/v1", api_key=key, max_retries=0)
 
 
 @pytest.fixture(scope="module")
 def root():
-    with serving() as (found, process):
+    with h1r_server() as (found, process):
         yield found
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
@@ -215,7 +194,7 @@ def test_our_own_engine_openai_draws_from_it_what_the_torch_engine_draws(root):
 
 def test_a_key_is_asked_for_and_log_probabilities_are_of_what_is_sampled_on_demand(tmp_path):
     words = ("--set", "logprobs_mode=processed_logprobs", "--api-key-env", "MY_KEY", "--served-name", "mine")
-    with serving(*words, MY_KEY="secret") as (root, process):
+    with h1r_server(*words, MY_KEY="secret") as (root, process):
         for key in ("wrong", "secre"):
             with pytest.raises(openai.AuthenticationError):
                 client_of(root, key).models.list()
@@ -237,7 +216,7 @@ def test_deepconf_answers_a_chat_as_the_command_does(h1r, tmp_path):
     alone = ("--prompt", SUM[0]["content"], "--seed", "3", "--model", "h1r-nano")
     h1r("deepconf", *alone, *plan, *sampling, "--out", "run")
     [wanted] = json.loads((tmp_path / "run" / "report.json").read_text())["problems"]
-    with serving("--deepconf", *plan, *sampling) as (root, _):
+    with h1r_server("--deepconf", *plan, *sampling) as (root, _):
         client = client_of(root)
         found = client.chat.completions.create(model="h1r-nano", messages=SUM, seed=3)
         vote = found.h1r

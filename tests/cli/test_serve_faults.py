@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import pytest
-
-
-@contextmanager
-def serving(*words, **environment):
-    """The server's host and port, and its process."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "h1r_cli", "serve", "--model", "h1r-nano", "--port", "0", *words],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-    )
-    try:
-        line = process.stderr.readline()
-        assert line.startswith("serving "), line + process.stderr.read()
-        yield urlsplit(re.search(r"http://\S+", line)[0]).netloc, process
-    finally:
-        process.kill()
-        process.communicate()
+from h1r_server import h1r_server
 
 
 def post(host, body, path="/v1/completions"):
-    """Status and answer; `body` as bytes, or the fields of a completion."""
-    connection = HTTPConnection(host, timeout=60)
+    """Status and answer of a server at the root `host`; `body` as bytes, or the fields of a completion."""
+    connection = HTTPConnection(urlsplit(host).netloc, timeout=60)
     data = body if isinstance(body, bytes) else json.dumps({"prompt": "2+3=", "max_tokens": 3, **body}).encode()
     try:
         connection.request("POST", path, data, {"Content-Type": "application/json"})
@@ -49,7 +27,7 @@ def post(host, body, path="/v1/completions"):
 
 @pytest.fixture(scope="module")
 def host():
-    with serving() as (found, _):
+    with h1r_server() as (found, _):
         yield found
 
 
@@ -118,10 +96,10 @@ def test_the_drawn_token_is_told_where_no_likeliest_are_asked_for_and_tokens_hav
 
 @pytest.mark.parametrize("words", [(), ("--deepconf",)])
 def test_it_ends_when_it_is_told_to_and_those_who_wait_are_told(words):
-    with serving(*words) as (host, process), ThreadPoolExecutor(1) as pool:
+    with h1r_server(*words) as (host, process), ThreadPoolExecutor(1) as pool:
         endless = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 60_000, "ignore_eos": True}
         answer = pool.submit(post, host, json.dumps(endless).encode(), "/v1/chat/completions")
-        connection = HTTPConnection(host, timeout=10)
+        connection = HTTPConnection(urlsplit(host).netloc, timeout=10)
         running = 0
         while not running:
             connection.request("GET", "/health")

@@ -9,7 +9,7 @@ from h1r_cli.evals.harnessed import scored
 from h1r_cli.evals.samples import Files, read_problems, read_samples
 from h1r_cli.evals.statistics import clustered_interval, ratio_interval
 from h1r_cli.evals.suites import FALCON_H1R, held, table
-from h1r_cli.types import HarnessRow
+from h1r_cli.harness import HarnessRow
 
 
 def row(task, sample, *parts, **more):

@@ -113,3 +113,34 @@ def peers(count=1) -> Iterator[list[Peer]]:
         for peer in made:
             peer.shutdown()
             peer.server_close()
+
+
+class Scripted(Handler):
+    """Replies with the next of its server's `replies`, token by token, and its end token; `holds_tokens` at most.
+
+    The server has both, and the model directory `model` whose tokenizer it speaks with.
+    """
+
+    def do_GET(self):
+        self.whole(200, {"object": "list", "data": [{"id": "m", "max_model_len": self.server.holds_tokens}]})
+
+    def stream(self, asked, kind, value):
+        from h1r_cli.model.tokenizer import load_tokenizer
+
+        tokenizer = load_tokenizer(self.server.model)
+        ids = [*tokenizer.hub.encode(self.server.replies.pop(0), add_special_tokens=False), *tokenizer.end_ids]
+        for left, token in zip(range(asked["max_tokens"], 0, -1), ids, strict=False):
+            finish = "stop" if token in tokenizer.end_ids else "length" if left == 1 else None
+            choice = {"text": "x", "finish_reason": finish, "logprobs": logprobs(token, asked)}
+            self.event(json.dumps({"choices": [choice]}))
+        self.event("[DONE]")
+        self.wfile.write(b"0\r\n\r\n")
+
+
+@contextmanager
+def scripted_peer(model, holds_tokens):
+    """A peer that says what is put into its `replies`."""
+    with peers() as [peer]:
+        peer.RequestHandlerClass, peer.replies = Scripted, []
+        peer.model, peer.holds_tokens = model, holds_tokens
+        yield peer

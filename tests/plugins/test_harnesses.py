@@ -11,8 +11,9 @@ from dataclasses import replace
 import pytest
 
 from h1r_cli.errors import ConfigError, DataError
+from h1r_cli.harness import Asking, Harness
 from h1r_cli.registry import load
-from h1r_cli.types import Asking, Harness, Sampling
+from h1r_cli.types import Sampling
 
 REGISTRY = load()
 PAPER = {"scicode": (1, 65536), "tau2-telecom": (3, 32768), "terminal-bench-hard": (3, 32768)}

@@ -1,12 +1,11 @@
 """Reward `science`: a real engine whose judge babbles, and a server over HTTP whose judge says what a test tells."""
 
-import json
 import threading
 from pathlib import Path
 
 import pluggy
 import pytest
-from completions_peer import Handler, logprobs, peers
+from completions_peer import scripted_peer
 
 from h1r_cli import hookspecs
 from h1r_cli.build import build
@@ -24,27 +23,9 @@ PROBLEM = Problem("p", "What carries charge?", "the electron", "science")
 ANSWER = r"<think> hm </think> It is \boxed{electrons}."
 
 
-class Scripted(Handler):
-    """Replies with the next of its server's `replies`, token by token, and its end token; holds 1,024 tokens."""
-
-    def do_GET(self):  # noqa: N802  its name in http.server
-        self.whole(200, {"object": "list", "data": [{"id": "m", "max_model_len": 1024}]})
-
-    def stream(self, asked, kind, value):
-        tokenizer = load_tokenizer(NANO)
-        ids = [*tokenizer.hub.encode(self.server.replies.pop(0), add_special_tokens=False), *tokenizer.end_ids]
-        for left, token in zip(range(asked["max_tokens"], 0, -1), ids, strict=False):
-            finish = "stop" if token in tokenizer.end_ids else "length" if left == 1 else None
-            choice = {"text": "x", "finish_reason": finish, "logprobs": logprobs(token, asked)}
-            self.event(json.dumps({"choices": [choice]}))
-        self.event("[DONE]")
-        self.wfile.write(b"0\r\n\r\n")
-
-
 @pytest.fixture
 def server():
-    with peers() as [peer]:
-        peer.RequestHandlerClass, peer.replies = Scripted, []
+    with scripted_peer(NANO, 1024) as peer:
         yield peer
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h1r_cli.report import page
-from h1r_cli.report.page import embedded, html
+from h1r_cli.report.page import DEEPCONF, embedded, html
 from h1r_cli.report.section import MOST_LINES
 
 FIVE_MB = 5_000_000
@@ -34,7 +34,7 @@ def test_half_a_surrogate_pair_can_be_written():
 
 
 def test_the_page_itself_is_small_and_names_nothing_on_the_network():
-    text = html({})
+    text = html({}, DEEPCONF)
     assert len(text) < LARGEST_PARTS
     assert set(re.findall(r"[a-z]*:?//[^\s\"'`,;)]+\.[^\s\"'`,;)]+", text)) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"\ssrc=|href|url\(|@import|fetch|XMLHttpRequest|innerHTML|outerHTML|insertAdjacent", text)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from h1r_cli.rewards.latex.compare import compare
 
+OPEN, CLOSE = "<think>", "</think>"  # of a thought
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)  # an escaped brace is taken with its backslash
 _BETWEEN = re.compile(r"(?:\s|[$,;.&]|\\[()\[\],;:! ]|\\q?quad|\*\*|(?:\\text\s*\{\s*)?\b(?:and|or)\b(?:\s*\})?)*")
 LONGEST_GAP_CHARS = 40
@@ -26,8 +27,8 @@ def answer_part(completion: str) -> str | None:
 
     A box in the thought is no answer: what was not said after thinking was not answered.
     """
-    part = completion.rpartition("</think>")[2]
-    return None if "<think>" in part else part
+    part = completion.rpartition(CLOSE)[2]
+    return None if OPEN in part else part
 
 
 def last_boxed(text: str) -> str | None:

@@ -14,7 +14,8 @@ from typing import Any
 
 from h1r_cli import hookimpl
 from h1r_cli.errors import DataError
-from h1r_cli.types import Asking, Harness, HarnessRow, Launch, Sampling
+from h1r_cli.harness import Asking, Harness, HarnessRow, Launch
+from h1r_cli.types import Sampling
 
 TASK = "inspect_evals/scicode"
 ATTACHED = "attachment://"  # what stands for a long text in a log, which has it once

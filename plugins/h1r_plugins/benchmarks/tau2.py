@@ -14,7 +14,8 @@ from typing import Any
 
 from h1r_cli import hookimpl
 from h1r_cli.errors import ConfigError, DataError
-from h1r_cli.types import Asking, Harness, HarnessRow, Launch, Sampling
+from h1r_cli.harness import Asking, Harness, HarnessRow, Launch
+from h1r_cli.types import Sampling
 
 RIGHT = 1 - 1e-6  # tau2's own limit for a reward of 1
 OPTIONS = {

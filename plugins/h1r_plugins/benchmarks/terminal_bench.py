@@ -15,7 +15,8 @@ from typing import Any
 
 from h1r_cli import hookimpl
 from h1r_cli.errors import ConfigError, DataError
-from h1r_cli.types import Asking, Harness, HarnessRow, Launch, Sampling
+from h1r_cli.harness import Asking, Harness, HarnessRow, Launch
+from h1r_cli.types import Sampling
 
 RUN = "run"  # terminal-bench's name of the run, below the harness's folder
 HARD = re.compile(r"^difficulty:\s*[\"']?hard[\"']?\s*(#.*)?$", re.M)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from h1r_cli import hookimpl
 from h1r_cli.errors import ConfigError
-from h1r_cli.rewards.completion import CLOSE, OPEN, shape_fault
-from h1r_cli.rewards.latex.extract import answer_part
+from h1r_cli.rewards.completion import shape_fault
+from h1r_cli.rewards.latex.extract import CLOSE, OPEN, answer_part
 from h1r_cli.rewards.repetition import repeated_tail
 from h1r_cli.rewards.scripts import foreign_share
 from h1r_cli.types import Problem, Verdict, Verifier

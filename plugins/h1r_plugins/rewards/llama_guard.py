@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from h1r_cli import hookimpl
-from h1r_cli.errors import ConfigError
 from h1r_cli.types import Engine, Message, Problem, Verdict, Verifier
 
 if TYPE_CHECKING:
@@ -52,11 +51,6 @@ def llama_guard(*, judge: Engine, tokenizer: str, max_tokens: int = 64, cache_si
     """
     from h1r_cli.rewards.judge import Judge
 
-    if max_tokens < 1 or cache_size < 1:
-        raise ConfigError(
-            f"max_tokens and cache_size of reward 'llama-guard' are {max_tokens} and {cache_size}",
-            fix="set both to 1 or more",
-        )
     return LlamaGuard(Judge(judge, Path(tokenizer), max_tokens=max_tokens, cache_size=cache_size))
 
 
