@@ -84,6 +84,7 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implemen
         "h1r_plugins.pruning.tail_window",
     ),
     "h1r_engines": (
+        "h1r_plugins.engines.generate_engine",
         "h1r_plugins.engines.openai.engine",
         "h1r_plugins.engines.torch_engine",
         "h1r_plugins.engines.transformers_engine",
