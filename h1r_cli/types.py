@@ -287,6 +287,7 @@ class EngineStats:
     decode_steps: int = 0
     running: int = 0
     waiting: int = 0
+    preemptions: int = 0  # requests whose memory was taken away, and that were computed again
 
 
 class Engine(Protocol):

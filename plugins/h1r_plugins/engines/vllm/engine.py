@@ -247,7 +247,8 @@ class VllmEngine:
 
     def stats(self) -> EngineStats:
         steps = sum(replica.steps for replica in self.replicas)
-        return EngineStats(**self._counts, decode_steps=steps, running=len(self._owner))
+        preempted = sum(replica.preemptions for replica in self.replicas)
+        return EngineStats(**self._counts, decode_steps=steps, running=len(self._owner), preemptions=preempted)
 
     # --- events of the processes ---
 

@@ -85,10 +85,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """It is alive: steps and tokens so far. Sent once a second at most, and only while tokens come."""
+    """It is alive: steps, tokens and preemptions so far. Sent while it steps, once a second, and before it rests."""
 
     steps: int
     tokens: int
+    preemptions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ class Server:
         self._requests: dict[str, Submit] = {}
         self._sent: dict[str, int] = {}  # tokens reported, of the requests that stream
         self._version = self._steps = self._tokens = 0
+        self._preempted: dict[str, int] = {}  # how often, of the requests that ever were
         self._told = time.monotonic()
 
     def run(self) -> None:
@@ -184,11 +186,15 @@ class Server:
             if output.finished:
                 ended[output.request_id] = "length" if output.outputs[0].finish_reason == "length" else "stop"
         self._steps += 1
+        for request in self._engine.engine_core.engine_core.scheduler.requests.values():
+            if request.num_preemptions:
+                self._preempted[request.request_id] = request.num_preemptions
+        resting = len(ended) == len(self._requests)
+        if resting or time.monotonic() - self._told >= PROGRESS_S:
+            self._pipe.send(Progress(self._steps, self._tokens, sum(self._preempted.values())))
+            self._told = time.monotonic()
         if ended or self._sent:
             self._report(ended)
-        if time.monotonic() - self._told >= PROGRESS_S:
-            self._pipe.send(Progress(self._steps, self._tokens))
-            self._told = time.monotonic()
 
     def _report(self, ended: dict[str, EndReason]) -> None:
         """Send what the streaming requests have new, and all of those that ended."""
