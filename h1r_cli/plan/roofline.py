@@ -86,11 +86,18 @@ def footprint(
 
 
 def _mixer(config: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Of one Mamba-2 mixer: its matrix weights, the elements of its state, and of its convolution's window."""
+    """Of one Mamba-2 mixer: its matrix weights, and the elements of its state and of its convolution's window.
+
+    The window holds all inputs of the convolution but the newest.
+    """
     hidden, inner = config["hidden_size"], config["mamba_d_ssm"]
     heads, groups, size = config["mamba_n_heads"], config["mamba_n_groups"], config["mamba_d_state"]
     convolved = inner + 2 * groups * size
-    return hidden * (inner + convolved + heads) + inner * hidden, inner * size, convolved * config["mamba_d_conv"]
+    return (
+        hidden * (inner + convolved + heads) + inner * hidden,
+        inner * size,
+        convolved * (config["mamba_d_conv"] - 1),
+    )
 
 
 def step_s(model: Footprint, device: Device, batch: float, length_tokens: float, devices: int = 1) -> float:

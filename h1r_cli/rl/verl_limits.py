@@ -73,7 +73,9 @@ SPEED = {  # a profile's, without a counterpart: they change how fast a run goes
     "launch.threads": "Ray's",
     "launch.deadline_s": "Ray's",
 }
-DESCRIPTIONS = ("hardware.accelerator", "hardware.memory_gib", "hardware.peak_tflops")  # for the reader
+DESCRIPTIONS = (  # for the reader
+    *("hardware.accelerator", "hardware.memory_gib", "hardware.peak_tflops", "hardware.bandwidth_gb_per_s"),
+)
 OURS = (  # done before verl starts, or by us in it
     *("model", "problems", "stage", "disjoint", "system_prompt", "reward", "scoring"),
     *("evaluation.benchmark", "evaluation.reward", "evaluation.limit", "observers"),

@@ -48,7 +48,10 @@ class Hardware(Table):
     nodes: int = Field(1, ge=1, description="machines")
     devices_per_node: int = Field(1, ge=1, description="accelerators, or processes on a CPU, of each machine")
     memory_gib: float = Field(0.0, ge=0.0, description="memory of one device; 0: not stated")
-    peak_tflops: float = Field(0.0, ge=0.0, description="of one device, for MFU; 0: not stated")
+    peak_tflops: float = Field(0.0, ge=0.0, description="of one device, for MFU and rooflines; 0: not stated")
+    bandwidth_gb_per_s: float = Field(
+        0.0, ge=0.0, description="of one device's memory, 10^9 bytes a second, for rooflines; 0: not stated"
+    )
 
 
 class Parallel(Table):
