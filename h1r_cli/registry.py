@@ -47,6 +47,7 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {  # hook -> the modules that implemen
         "h1r_cli.commands.generate",
         "h1r_cli.commands.deepconf",
         "h1r_cli.commands.replay",
+        "h1r_cli.commands.bench_throughput",
         "h1r_cli.commands.evaluate",
         "h1r_cli.commands.compare",
         "h1r_cli.commands.serve",

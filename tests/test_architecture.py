@@ -55,6 +55,7 @@ LAYERS = {
     "h1r_cli.selftest.*": 4,
     "h1r_cli.serve.*": 4,
     "h1r_cli.throughput.*": 4,
+    "h1r_cli.throughput.worker": 6,  # builds an engine by its name
     "h1r_cli.registry": 5,
     "h1r_cli.build": 5,
     "h1r_cli.commands.*": 6,
@@ -74,6 +75,7 @@ ONE_PLACE = {  # heavy library -> the one module, or room, that imports it
     "torch.utils.tensorboard": "h1r_plugins.observers.tensorboard",
     "wandb": "h1r_plugins.observers.wandb",
     "inspect_ai": "h1r_cli.evals.inspect_log",
+    "pynvml": "h1r_cli.throughput.watch",
 }
 # Not at the top of what `h1r --help` loads.
 SLOW = {"torch", "transformers", "sympy", "math_verify", "pyarrow", "numpy", "pydantic"} | ONE_PLACE.keys()

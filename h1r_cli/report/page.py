@@ -22,7 +22,18 @@ class Kind:
 
 
 DEEPCONF = Kind("DeepConf", "deepconf.html", ("dom.js", "chart.js", "text.js", "page.js"), ("page.css",))
-EVALUATION = Kind("Evaluation", "evaluation.html", ("dom.js", "evaluation.js"), ("page.css", "evaluation.css"))
+EVALUATION = Kind(
+    "Evaluation",
+    "evaluation.html",
+    ("dom.js", "table.js", "evaluation.js"),
+    ("page.css", "table.css", "evaluation.css"),
+)
+THROUGHPUT = Kind(
+    "Throughput",
+    "throughput.html",
+    ("dom.js", "table.js", "throughput.js"),
+    ("page.css", "table.css", "throughput.css"),
+)
 
 
 def html(data: Any, kind: Kind) -> str:

@@ -22,6 +22,7 @@ from h1r_cli.settings.sampled import (
 )
 from h1r_cli.settings.serve import ServeSettings
 from h1r_cli.settings.sft import Contamination, Difficulty, Filters, Mix, TrainSettings, TrainSftSettings
+from h1r_cli.settings.throughput import BenchThroughputSettings, Gates, Versus
 
 
 class SelftestSettings(RunSettings):
@@ -29,6 +30,7 @@ class SelftestSettings(RunSettings):
 
 
 COMMANDS: dict[str, type[RunSettings]] = {
+    "bench-throughput": BenchThroughputSettings,
     "curate": CurateSettings,
     "deepconf": DeepConfSettings,
     "eval": EvalSettings,
@@ -42,6 +44,7 @@ COMMANDS: dict[str, type[RunSettings]] = {
 
 __all__ = [
     "COMMANDS",
+    "BenchThroughputSettings",
     "Contamination",
     "CurateSettings",
     "DeepConf",
@@ -49,6 +52,7 @@ __all__ = [
     "Difficulty",
     "EvalSettings",
     "Filters",
+    "Gates",
     "GenerateSettings",
     "Hardware",
     "Kernels",
@@ -66,5 +70,6 @@ __all__ = [
     "TrainSettings",
     "TrainSftSettings",
     "VerifySettings",
+    "Versus",
     "VotedSettings",
 ]

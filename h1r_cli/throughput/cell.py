@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 
 from h1r_cli.evals.statistics import quantile
 from h1r_cli.seeds import seed_for
+from h1r_cli.settings import Gates
 from h1r_cli.throughput.figures import Figures, figures
-from h1r_cli.throughput.gates import Bounds, batch_faults, steady, variation_fault
-from h1r_cli.throughput.timeline import Timeline, prompts, record
+from h1r_cli.throughput.gates import batch_faults, gate_of, steady, variation_fault
+from h1r_cli.throughput.timeline import PLAIN, Asking, Timeline, prompts, record
 from h1r_cli.types import Engine
 
 DRAWS = 10_000
+Outcome = Literal["valid", "invalid", "out-of-memory", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +32,24 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A cell's repeats; with `reasons` it is invalid. `warmups` are the rates of the batches before, tokens/s."""
+    """A cell's repeats; with `reasons` it is invalid. `warmups` are the rates of the batches before, tokens/s.
+
+    `lost` says that it could not be measured to its end, and why: for want of memory, or by a failure.
+    """
 
     cell: Cell
     repeats: tuple[Figures, ...]
     warmups: tuple[float, ...]
     reasons: tuple[str, ...]
+    lost: Literal["out-of-memory", "failed"] | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.lost or ("invalid" if self.reasons else "valid")
 
     @property
     def valid(self) -> bool:
-        return not self.reasons
+        return self.outcome == "valid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,50 +73,64 @@ class Bench:
     engine: Engine
     cell: Cell
     vocabulary: int
-    bounds: Bounds
+    gates: Gates
     seed: int = 0
+    asking: Asking = PLAIN
     clock: Callable[[], float] = time.perf_counter
     rates: list[float] = field(default_factory=list)
     found: list[Figures] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
     def warm_up(self) -> None:
-        """Run batches until two in a row are as fast as each other within `bounds.steady_frac`.
+        """Run batches until two in a row are as fast as each other within `gates.steady_frac`.
 
-        Where `bounds.most_warmups` are not enough the cell is invalid, as cold.
+        Where `gates.most_warmups` are not enough the cell is invalid, as cold.
         """
-        while not steady(self.rates, self.bounds):
-            if len(self.rates) == self.bounds.most_warmups:
+        while not steady(self.rates, self.gates):
+            if len(self.rates) == self.gates.most_warmups:
                 low, high = sorted(self.rates[-2:])
                 told = f"the last {low:.0f} and {high:.0f} tokens/s"
                 self.reasons.append(f"cold: {len(self.rates)} batches were not steady, {told}")
                 return
             timeline = self._batch("warm-up", len(self.rates))
-            if not all(one.chunks for one in timeline.served):
+            if not all(one.counts for one in timeline.served):
                 self.reasons.append(f"no tokens: a request got none of {self.cell.output_tokens}")
                 return
             self.rates.append(figures(timeline).output_per_s)
 
+    def settle(self) -> None:
+        """Run one batch that counts for nothing: an engine that has slept is cold."""
+        self._batch("settle", len(self.found))
+
     def repeat(self) -> None:
         """Measure one batch, and note what is against it."""
         cell, timeline = self.cell, self._batch("repeat", len(self.found))
-        faults = batch_faults(timeline, cell.input_tokens, cell.output_tokens, self.bounds)
-        self.reasons += [fault for fault in faults if fault not in self.reasons]
-        if all(one.chunks for one in timeline.served):
+        for fault in batch_faults(timeline, cell.input_tokens, cell.output_tokens, self.gates):
+            if not any(gate_of(known) == gate_of(fault) for known in self.reasons):  # one of each kind is enough
+                self.reasons.append(fault)
+        if all(one.counts for one in timeline.served):
             self.found.append(figures(timeline))
 
     def measured(self) -> Measured:
         """What has come of it."""
-        reasons = (*self.reasons, *variation_fault(self.found, self.bounds))
+        reasons = (*self.reasons, *variation_fault(self.found, self.gates))
         return Measured(self.cell, tuple(self.found), tuple(self.rates), reasons)
 
     def _batch(self, kind: str, number: int) -> Timeline:
         own = seed_for(self.seed, kind, number)
         asked = prompts(self.cell.batch, self.cell.input_tokens, self.vocabulary, own)
-        return record(self.engine, asked, self.cell.output_tokens, own, self.clock)
+        return record(self.engine, asked, self.cell.output_tokens, own, self.clock, self.asking)
 
 
-def measure(bench: Bench, repeats: int) -> Measured:
+class Measurable(Protocol):
+    """What is measured: a `Bench` here, or one in a process of its own."""
+
+    def warm_up(self) -> None: ...
+    def repeat(self) -> None: ...
+    def measured(self) -> Measured: ...
+
+
+def measure(bench: Measurable, repeats: int) -> Measured:
     """Warm up, and repeat."""
     bench.warm_up()
     for _ in range(repeats):
@@ -113,7 +138,7 @@ def measure(bench: Bench, repeats: int) -> Measured:
     return bench.measured()
 
 
-def measure_pair(a: Bench, b: Bench, repeats: int) -> tuple[Measured, Measured, Ratio | None]:
+def measure_pair(a: Measurable, b: Measurable, repeats: int) -> tuple[Measured, Measured, Ratio | None]:
     """Warm both up, then A B B A A B ... in turn, so that what drifts on the machine hits both alike.
 
     The ratio is None where either is invalid.

@@ -1,18 +1,27 @@
 """A real engine, measured as it is, and with each fault planted between it and who measures."""
 
 import time
+from array import array
 from dataclasses import dataclass, field, replace
 from itertools import count
 
 import pytest
 
+from h1r_cli.settings import Gates
 from h1r_cli.throughput.cell import Bench, Cell, Measured, measure, measure_pair, ratio
 from h1r_cli.throughput.figures import figures
-from h1r_cli.throughput.gates import Bounds, batch_faults, steady, variation_fault
-from h1r_cli.throughput.timeline import Chunk, Served, Timeline, prompts, record
+from h1r_cli.throughput.gates import batch_faults, steady, variation_fault
+from h1r_cli.throughput.timeline import Served, Timeline, prompts, record
 from h1r_plugins.engines.torch_engine import torch_engine
 
-LOOSE = Bounds(least_s=0.0, least_tokens=1, steady_frac=10.0, most_variation_frac=10.0, stall_s=60.0)
+
+def loose(**bounds):
+    """Gates that let nearly everything pass but what `bounds` says."""
+    usual = {"least_s": 0.0, "least_tokens": 1, "steady_frac": 10.0, "most_variation_frac": 10.0, "stall_s": 60.0}
+    return Gates(**usual | bounds)
+
+
+LOOSE = loose()
 CELL = Cell(input_tokens=9, output_tokens=12, batch=3)
 VOCABULARY = 300
 SEEDS = count()  # an engine that has seen a prompt before remembers it
@@ -92,7 +101,7 @@ def test_prompts_that_are_shared_are_caught(engine):
 
 
 def test_a_stall_is_caught(engine):
-    bounds = replace(LOOSE, stall_s=0.2)
+    bounds = loose(stall_s=0.2)
     assert not [reason for reason in reasons(engine, bounds) if reason.startswith("stall")]
     pauses = [0.0] * 200 + [0.5]  # in the second repeat or so, whichever event it is
     found = reasons(engine, bounds, repeats=4, pauses=pauses)
@@ -100,7 +109,7 @@ def test_a_stall_is_caught(engine):
 
 
 def test_a_cold_start_is_not_measured_and_one_without_end_is_caught(engine):
-    bounds = replace(LOOSE, steady_frac=0.5, most_warmups=6)
+    bounds = loose(steady_frac=0.5, most_warmups=6)
     usual = tried(engine).repeats[0].seconds
     warming = tried(Faulty(engine, slow_batches=[20 * usual, 6 * usual]), bounds)
     assert warming.valid
@@ -112,16 +121,19 @@ def test_a_cold_start_is_not_measured_and_one_without_end_is_caught(engine):
 
 
 def test_what_is_too_short_or_varies_too_much_is_caught(engine):
-    assert any("too short: " in one for one in reasons(engine, replace(LOOSE, least_s=60.0)))
-    assert "too few tokens: 36, and 1,000 are the least" in reasons(engine, replace(LOOSE, least_tokens=1000))
-    bounds = replace(LOOSE, most_variation_frac=0.3)
+    assert any("too short: " in one for one in reasons(engine, loose(least_s=60.0)))
+    assert "too few tokens: 36, and 1,000 are the least" in reasons(engine, loose(least_tokens=1000))
+    bounds = loose(most_variation_frac=0.3)
     found = reasons(engine, bounds, repeats=3, slow_batches=[0, 0, 0, 1.0, 0])
     assert any(one.startswith("variation: ") for one in found), found
 
 
+def served(at_s, counts, prompt_tokens=10):
+    return Served(prompt_tokens, array("d", at_s), array("q", counts), at_s[-1], "length")
+
+
 def test_the_figures_of_a_timeline_by_hand():
-    one = Served(10, [Chunk(1.0, 1), Chunk(2.0, 1), Chunk(3.0, 1)], 3.0, "length")
-    other = Served(10, [Chunk(1.5, 1), Chunk(2.5, 1), Chunk(4.5, 1)], 4.5, "length")
+    one, other = served([1.0, 2.0, 3.0], [1, 1, 1]), served([1.5, 2.5, 4.5], [1, 1, 1])
     found = figures(Timeline([one, other], 5.0, 20, 0))
     assert (found.output_per_s, found.total_per_s) == (6 / 5, 26 / 5)
     assert found.prefill_per_s == 20 / 1.5
@@ -129,10 +141,13 @@ def test_the_figures_of_a_timeline_by_hand():
     assert found.token_s.p50 == (1.0 + 1.5) / 2
     assert found.longest_gap_s == 1.5
     assert (found.first_token_s.p50, found.whole_s.p50) == (1.25, 3.75)
+    assert found.queued == 0
+    waited = served([3.5, 4.0], [1, 1])
+    assert figures(Timeline([one, other, waited], 5.0, 30, 0)).queued == 1
 
 
 def test_steady_is_two_in_a_row():
-    bounds = Bounds(steady_frac=0.05)
+    bounds = Gates(steady_frac=0.05)
     assert not steady([100.0], bounds)
     assert not steady([100.0, 94.0], bounds)
     assert steady([50.0, 100.0, 96.0], bounds)
@@ -149,7 +164,7 @@ def test_prompts_are_exact_and_unlike_each_other():
 
 def test_a_batch_of_a_real_engine_is_told_token_by_token(engine):
     timeline = record(engine, prompts(2, 5, 300, 0), 7, 0)
-    assert [[chunk.tokens for chunk in one.chunks] for one in timeline.served] == [[1] * 7] * 2
+    assert [list(one.counts) for one in timeline.served] == [[1] * 7] * 2
     assert all(one.end == "length" for one in timeline.served)
     assert (timeline.prefilled_tokens, timeline.shared_tokens) == (10, 0)
     assert list(batch_faults(timeline, 5, 7, LOOSE)) == []
@@ -157,7 +172,7 @@ def test_a_batch_of_a_real_engine_is_told_token_by_token(engine):
 
 def with_rates(*rates, reasons=()):
     """A cell measured at these rates."""
-    one = Served(9, [Chunk(1.0, 1), Chunk(2.0, 11)], 2.0, "length")
+    one = served([1.0, 2.0], [1, 11], prompt_tokens=9)
     figure = figures(Timeline([one], 2.0, 9, 0))
     return Measured(CELL, tuple(replace(figure, output_per_s=rate) for rate in rates), (), reasons)
 

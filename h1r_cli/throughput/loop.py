@@ -1,0 +1,161 @@
+"""The grid, cell by cell: A and B in turn, each written down when it is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from h1r_cli.seeds import seed_for
+from h1r_cli.settings import BenchThroughputSettings, Part
+from h1r_cli.throughput.arithmetic import arithmetic_of, measured_roofs, stated_roofs
+from h1r_cli.throughput.cell import measure, measure_pair
+from h1r_cli.throughput.grid import Asked, devices, side_settings
+from h1r_cli.throughput.orders import Begin
+from h1r_cli.throughput.result import CellResult, Roofs, found_of, roof_ratio
+from h1r_cli.throughput.seat import Floor, Seat, SeatBench, SeatLostError, Serve
+from h1r_cli.throughput.watch import cards
+
+
+@cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(CellResult)
+
+
+def cell_json(result: CellResult) -> Any:
+    """A cell as report.json has it."""
+    return _adapter().dump_python(result, mode="json")
+
+
+def cell_from(stored: Any) -> CellResult:
+    """The other way round."""
+    found: CellResult = _adapter().validate_python(stored)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """cells.jsonl: a line for each cell that is whole."""
+
+    path: Path
+
+    def read(self) -> dict[str, CellResult]:
+        """What is there, by key; a last line that was cut short is dropped from the file."""
+        if not self.path.exists():
+            return {}
+        text = self.path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            self.path.write_text(whole, encoding="utf-8")
+        return {cell.key: cell for cell in map(cell_from, map(json.loads, whole.splitlines()))}
+
+    def write(self, result: CellResult) -> None:
+        """Add one."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(cell_json(result), allow_nan=False) + "\n")
+
+
+@dataclass(slots=True)
+class Bench:
+    """The grid's engines, of which those of the cell at hand are running.
+
+    `serve` is what their processes run; `configs` are the models' config.json by side; `tell` is given the traceback
+    where a bug has ended an engine.
+    """
+
+    settings: BenchThroughputSettings
+    serve: Serve
+    configs: Sequence[Mapping[str, Any]]
+    tell: Callable[[str], None]
+    roofs: Roofs | None = None
+    _seats: list[tuple[Part, Seat]] = field(default_factory=list)
+    _refused: dict[str, SeatLostError] = field(default_factory=dict)
+
+    def find_roofs(self, first: Asked) -> Roofs | None:
+        """What the profile states, else what is measured in the process of A; None where A does not start."""
+        self.roofs = stated_roofs(self.settings.hardware)
+        if self.roofs is None and devices(side_settings(self.settings, 0, first.engines[0])) is not None:
+            try:
+                self.roofs = measured_roofs(self._seated(first)[0].peaks(), self.settings.hardware)
+            except SeatLostError:  # its cells will say so
+                return None
+        return self.roofs
+
+    def measure(self, asked: Asked) -> CellResult:
+        """One cell; the engines that it needs are started, and those that it does not are ended."""
+        if self.settings.fresh_engine:
+            self.close()
+        seats = self._seated(asked)
+        benches = [SeatBench(seat, self._begin(asked)) for seat in seats]
+        ratio = None
+        if len(benches) == 1:
+            measured = [measure(benches[0], self.settings.repeats)]
+        else:
+            *measured, ratio = measure_pair(benches[0], benches[1], self.settings.repeats)
+        found = []
+        for place, (seat, bench, one) in enumerate(zip(seats, benches, measured, strict=True)):
+            if bench.trace and one.lost == "failed":
+                self.tell(bench.trace)
+            spread = devices(seat.settings)
+            found.append(
+                found_of(
+                    one,
+                    bench.readings,
+                    arithmetic=arithmetic_of(self.configs[place], seat.settings, asked.cell, self.roofs),
+                    devices=None if spread is None else spread[0] * spread[1],
+                    loaded=seat.loaded,
+                    published=asked.published[place],
+                )
+            )
+        cell = asked.cell
+        a, b = found[0], found[1] if len(found) > 1 else None
+        shape = cell.input_tokens, cell.output_tokens, cell.batch
+        return CellResult(asked.key, *shape, dict(asked.options), a, b, ratio, roof_ratio(a, b))
+
+    def close(self) -> None:
+        """End all engines."""
+        for _, seat in self._seats:
+            seat.stop()
+        self._seats.clear()
+
+    def _begin(self, asked: Asked) -> Begin:
+        seed = seed_for(self.settings.seed, "cell", asked.key)
+        return Begin(asked.cell, self.settings.gates, seed, asked.top_logprobs, asked.pruner)
+
+    def _seated(self, asked: Asked) -> list[Seat]:
+        """A seat for each side; those of the cell before stay where both sides' engines are the same."""
+        if [part for part, _ in self._seats] != list(asked.engines):
+            self.close()
+            kind = self.settings.resident
+            alone = kind == "one" or (kind == "auto" and self.settings.hardware.device == "cuda")
+            floor = Floor(alone)
+            for place, part in enumerate(asked.engines):
+                settings = side_settings(self.settings, place, part)
+                spread = devices(settings)
+                watched = (
+                    cards(range(spread[0] * spread[1])) if spread and settings.hardware.device == "cuda" else None
+                )
+                refusals = self._refused
+                name = f"{place} {part.model_dump_json()}"
+                self._seats.append((part, Seat(self.serve, settings, floor, name, refusals, watched)))
+        return [seat for _, seat in self._seats]
+
+
+def run(cells: Sequence[Asked], bench: Bench, journal: Journal) -> Iterator[CellResult]:
+    """Every cell in order, those that the journal holds without being measured again."""
+    done = journal.read()
+    try:
+        for asked in cells:
+            if asked.key in done:
+                yield done[asked.key]
+                continue
+            result = bench.measure(asked)
+            journal.write(result)
+            yield result
+    finally:
+        bench.close()
