@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from h1r_cli.errors import ConfigError, DataError, listing
 from h1r_cli.model import weights
@@ -57,6 +59,32 @@ class HubModel(nn.Module):
         return scores
 
 
+class Undrawn(TorchFunctionMode):
+    """Modules that are made within it draw no first weights, which take time and are replaced at once.
+
+    The device "meta" would do as well, and imports half of torch._dynamo.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return given["tensor"] if "tensor" in given else args[0]
+        return func(*args, **given)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Tensors that are made within it and name no type are of this one."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 Model = FalconH1ForCausalLM | HubModel
 
 
@@ -83,11 +111,9 @@ def load_model(
             return _load_hub_model(directory, dtype, device)
         return _hub_model_of(directory, dtype, device, other_weights)
     config = FalconH1Config.from_file(directory)
-    with torch.device("meta"):  # no time and no memory for weights that are replaced at once
+    with torch.device(device), Undrawn(), default_dtype(getattr(torch, dtype)):
         model = FalconH1ForCausalLM(config, kernels)
-    model.to(getattr(torch, dtype)).to_empty(device=device)
-    if config.tie_word_embeddings:
-        model.lm_head.weight = model.model.embed_tokens.weight  # to_empty parts them
+    model.to(getattr(torch, dtype))
     weights.load_weights(model, weights.read_weights(directory) if other_weights is None else other_weights)
     return model.eval()
 

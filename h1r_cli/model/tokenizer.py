@@ -14,6 +14,7 @@ from h1r_cli.errors import DataError
 from h1r_cli.types import Conversation, Problem
 
 NO_LIMIT = 1 << 60
+DESCRIBED_BY_THEIR_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")  # tokenizer.json is all that there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,8 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     Raises:
         DataError: there is none, or it has no chat template or no end token.
     """
-    from transformers import AutoTokenizer
-
     try:
-        hub = AutoTokenizer.from_pretrained(str(directory))
+        hub = _reader(directory).from_pretrained(str(directory))
     except (OSError, ValueError) as error:  # no tokenizer file, or one that transformers cannot read
         raise DataError(
             f"{directory} holds no tokenizer that transformers can load ({type(error).__name__})",
@@ -65,6 +64,21 @@ def load_tokenizer(directory: Path) -> Tokenizer:
         raise DataError(f"{directory} names no end token", fix="set eos_token_id in its generation_config.json")
     hub.model_max_length = NO_LIMIT  # what is too long is ours to trim and to count
     return Tokenizer(hub, tuple(end_ids))
+
+
+def _reader(directory: Path) -> Any:
+    """The class that reads a tokenizer: for a FalconH1 what AutoTokenizer finds, which imports for seconds."""
+    files = [directory / name for name in ("tokenizer.json", "tokenizer_config.json", "config.json")]
+    if all(file.is_file() for file in files):
+        own, model = (json.loads(file.read_text(encoding="utf-8")) for file in files[1:])
+        whole = own.get("tokenizer_class") in DESCRIBED_BY_THEIR_FILE and "auto_map" not in own
+        if whole and model.get("model_type") == "falcon_h1":
+            from transformers import PreTrainedTokenizerFast
+
+            return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def _end_ids(directory: Path) -> Iterable[int]:

@@ -41,6 +41,7 @@ function everything(data) {
     ...SHAPE,
     { name: "side", value: (row) => row.name },
     { name: "outcome", value: (row) => row.found.outcome.replaceAll("-", " ") },
+    { name: "why it is not valid", value: (row) => row.found.reasons.join("; ") || null, show: (row) => el("span", { class: "reasons" }, row.found.reasons.join("; ")) },
     { name: "tokens/s", number: true, value: (row) => row.found.output_per_s, show: (row) => rate(row.found.output_per_s) },
     { name: "lowest to highest", value: (row) => row.found.low_per_s, show: (row) => (row.found.low_per_s === null ? "–" : `${rate(row.found.low_per_s)} to ${rate(row.found.high_per_s)}`) },
     { name: "by device", number: true, value: (row) => row.found.device_per_s, show: (row) => rate(row.found.device_per_s) },
@@ -65,7 +66,6 @@ function everything(data) {
     { name: "W", number: true, value: (row) => row.found.power_w, show: (row) => figures(row.found.power_w) },
     { name: "clock, MHz", value: (row) => row.found.clock_mhz && row.found.clock_mhz.join(" to ") },
     { name: "throttled by", value: (row) => row.found.throttled && row.found.throttled.join(", ") },
-    { name: "why it is not valid", value: (row) => row.found.reasons.join("; ") || null, show: (row) => el("span", { class: "reasons" }, row.found.reasons.join("; ")) },
   ];
   const rows = data.cells.flatMap((cell) => ["a", "b"].filter((side) => cell[side]).map((side, place) => ({ cell, found: cell[side], typical: cell[side].typical, name: data.names[place] })));
   return [el("h2", {}, "Every cell"), el("p", { class: "note" }, "Latencies are of the repeat with the median rate; memory by sequence, the largest batch and the roof are by the model's config."),
@@ -86,7 +86,7 @@ function showPage(data) {
   const valid = data.cells.filter((cell) => cell.a.outcome === "valid" && (!cell.b || cell.b.outcome === "valid")).length;
   document.getElementById("picture").append(
     el("img", { src: data.picture, alt: "Output tokens a second by batch, a panel for each shape; the tables below hold the numbers" }),
-    el("figcaption", {}, `Bars are medians of the repeats and thin lines their extremes; hollow bars failed a gate; a dashed line is the roof, a diamond what is published. ${valid} of ${plural(data.cells.length, "cell")} valid.`));
+    el("figcaption", {}, `Bars are medians of the repeats and thin lines their extremes; hollow bars failed a gate; a dashed line is the roof, a diamond what is published, a number B / A. ${valid} of ${plural(data.cells.length, "cell")} valid.`));
   document.getElementById("cells").append(...(two ? ratios(data) : []), ...everything(data));
   document.getElementById("setup").append(...setup(data));
   document.getElementById("left-out").append("report.json beside this page holds every repeat, cells.csv these tables.");

@@ -32,7 +32,7 @@ def write_page(run: Path, report: Report, settings: BenchThroughputSettings) -> 
 
 
 def _setup(report: Report, settings: BenchThroughputSettings) -> Mapping[str, Any]:
-    facts = {f"fact {number}": line for number, line in enumerate(head_lines(report.sides, report.roofs, {}), 1)}
+    facts = dict(line.split("  ", 1) for line in head_lines(report.sides, report.roofs, {}))
     crossed = [f"{length:,.0f} tokens at batch {batch}" for batch, length in report.crossings.items() if length]
     if crossed:
         facts["A reads less a step than B beyond"] = "; ".join(crossed)

@@ -82,8 +82,10 @@ def figures(timeline: Timeline) -> Figures:
 
 
 def longest_gap_s(timeline: Timeline) -> float:
-    """The longest time in which no request of the batch got anything, the one before the first token not."""
+    """The longest time in which no request of the batch got anything, once all had begun: before, prompts take it."""
+    begun = max(one.at_s[0] for one in timeline.served)
     times = np.unique(np.concatenate([np.asarray(one.at_s) for one in timeline.served]))
+    times = times[times >= begun]
     return float(np.diff(times).max()) if len(times) > 1 else 0.0
 
 

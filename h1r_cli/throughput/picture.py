@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ROOF_IN_SIGHT = 3.0  # a roof that is further above the highest bar is left out, for the bars to be seen
+PAPER_WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 Panel = tuple[str, list[CellResult]]
 
 
@@ -62,7 +63,7 @@ def _panel(axes: Axes, title: str, cells: Sequence[CellResult], names: Sequence[
         if cell.ratio is not None:
             top = max(rate for found in cell.found if (rate := _rate(found)) is not None)
             words = f"{cell.ratio.value:.2f} x"
-            axes.annotate(words, (place, top), (0, 4), textcoords="offset points", ha="center")
+            axes.annotate(words, (place, top), (0, 4), textcoords="offset points", ha="center", bbox=PAPER_WHITE)
     by_device = all(found.devices is not None for cell in cells for found in cell.found)
     axes.set_title(title, loc="left", fontsize=10, weight="bold", parse_math=False)
     axes.set_xticks(range(len(cells)), [str(cell.batch) for cell in cells])

@@ -86,7 +86,8 @@ def plan_lines(cells: Sequence[CellResult], repeats: int) -> Iterator[str]:
         seconds = (repeats + 2) * sum(one or 0.0 for one in least)  # two warm-up batches are the fewest
         total += seconds
         options = ", ".join(f"{key}={value}" for key, value in cell.options.items())
-        yield f"{line}  {'-' if None in least else _duration(seconds):>10}  {options}".rstrip()
+        line += f"  {'-' if None in least else _duration(seconds):>10}  {options}"
+        yield (line + _published(cell)).rstrip()
     yield (
         f"{len(cells)} cells, at least {_duration(total)} by the roofs, which are output tokens a second of a device"
         if total
@@ -132,6 +133,13 @@ def _row(cell: CellResult, letter: str, found: Found) -> dict[str, Any]:
     ratio = cell.ratio if letter == "B" else None
     row |= {"ratio": ratio and ratio.value, "ratio_low": ratio and ratio.low, "ratio_high": ratio and ratio.high}
     return row
+
+
+def _published(cell: CellResult) -> str:
+    told = [found.published_per_s for found in cell.found]
+    if len(told) < 2 or told[0] is None or told[1] is None:
+        return ""
+    return f"published {told[0]:,g} and {told[1]:,g}, B/A {told[1] / told[0]:.2f}"
 
 
 def _side(found: Found) -> str:

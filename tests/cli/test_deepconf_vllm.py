@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 PROMPTS = '{"id": "a", "question": "2+2?", "answer": "4"}\n{"id": "b", "question": "1+1?", "answer": "2"}\n'
 OPTIONS = (
     "--budget", "60", "--warmup", "3", "--window-tokens", "4", "--max-tokens", "32", "--temperature", "1",
-    "--engine", "vllm", "--set", "engine.slots=2", "--set", "engine.max_model_len=128",
+    "--engine", "vllm:slots=2,max_model_len=128,eager=true",
 )  # fmt: skip
 
 

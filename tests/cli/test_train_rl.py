@@ -19,13 +19,12 @@ SMALL = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def train(tmp_path):
+def trainer(folder):
     """The command on h1r-nano with a few problems; `start` leaves it running."""
 
     def words(out, *sets, flags=()):
         given = [word for text in (*SMALL, *sets) for word in ("--set", text)]
-        base = [sys.executable, "-m", "h1r_cli", "train-rl", "--config", "nano-rl", "--out", str(tmp_path / out)]
+        base = [sys.executable, "-m", "h1r_cli", "train-rl", "--config", "nano-rl", "--out", str(folder / out)]
         return [*base, *given, *flags]
 
     def run(out, *sets, flags=(), status=0):
@@ -37,6 +36,19 @@ def train(tmp_path):
         words(out, *sets, flags=flags), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     return run
+
+
+@pytest.fixture
+def train(tmp_path):
+    return trainer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The metrics of one process that trains for three steps."""
+    folder = tmp_path_factory.mktemp("alone")
+    trainer(folder)("run", "steps=3", "evaluation.every=3")
+    return metrics(folder / "run")
 
 
 def metrics(run):
@@ -141,8 +153,7 @@ def test_a_dry_run_prints_the_arithmetic_and_writes_nothing(train, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", [("zero_stage=3",), ("zero_stage=2", "sequence_parallel=2")])
-def test_two_ranks_train_as_one_process_does(train, tmp_path, parallel):
-    train("one", "steps=3", "evaluation.every=3")
+def test_two_ranks_train_as_one_process_does(train, tmp_path, alone, parallel):
     train(
         "two",
         "steps=3",
@@ -150,7 +161,7 @@ def test_two_ranks_train_as_one_process_does(train, tmp_path, parallel):
         "hardware.devices_per_node=2",
         *(f"parallel.{key}" for key in parallel),
     )
-    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    one, two = alone, metrics(tmp_path / "two")
     for step in (1, 2, 3):
         for key in ("rl/correct_frac", "rl/generated_tokens", "rl/trained_tokens", "ledger/trained_frac"):
             assert two[step][key] == one[step][key], (step, key)
@@ -165,7 +176,7 @@ def test_the_weights_of_the_vllm_engine_follow_the_policy(train, tmp_path):
     pytest.importorskip("vllm")
     # one update moves some ratio by a fifth and more: an engine with the weights of before would be seen at once
     far = ("learning_rate=3e-4", "warmup_steps=0", "supply.cache_groups=0", "steps=3", "evaluation.every=9")
-    train("run", *far, 'engine={name="vllm", slots=8, kv_cache_gib=1, max_model_len=256}')
+    train("run", *far, 'engine={name="vllm", slots=8, kv_cache_gib=1, max_model_len=256, eager=true}')
     told = metrics(tmp_path / "run")
     assert told[3]["rl/stale_steps"] == 0
     assert max(told[step]["rl/mismatch_worst_ratio"] for step in (1, 2, 3)) < 1.01

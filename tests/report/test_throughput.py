@@ -61,6 +61,7 @@ def test_the_page_shows_the_ratios_every_side_and_why_one_is_not_valid(report, t
     assert "1.900 to 2.100" in rows[0]
     assert "a side is not valid" in rows[1]
     assert f"stall: {HOSTILE}" in rows[6]
+    assert chromium.execute_script(texts, "#setup dt")[:3] == ["A", "B", "roof"]
     assert "out of memory" in rows[8]
     assert chromium.execute_script("return document.querySelector('#picture img').naturalWidth") > 0
     assert chromium.title == f"Throughput: {HOSTILE} and other"

@@ -140,6 +140,8 @@ def test_the_figures_of_a_timeline_by_hand():
     assert found.decode_per_s == 3 / 1.5  # after 1.5 and until 3: tokens at 2, 2.5 and 3
     assert found.token_s.p50 == (1.0 + 1.5) / 2
     assert found.longest_gap_s == 1.5
+    late = served([4.0, 4.5], [1, 1])  # from 0.5 to 4 its prompt is computed, and the other one waits
+    assert figures(Timeline([served([0.5, 4.25], [1, 1]), late], 5.0, 20, 0)).longest_gap_s == 0.25
     assert (found.first_token_s.p50, found.whole_s.p50) == (1.25, 3.75)
     assert found.queued == 0
     waited = served([3.5, 4.0], [1, 1])
