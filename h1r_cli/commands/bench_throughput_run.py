@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +19,12 @@ if TYPE_CHECKING:
     from h1r_cli.rundir import RunDir
     from h1r_cli.settings import BenchThroughputSettings, Part
     from h1r_cli.throughput.grid import Asked
-    from h1r_cli.throughput.loop import Bench
+    from h1r_cli.throughput.loop import Rig
     from h1r_cli.throughput.result import CellResult, Report, Roofs, SideFacts
 
 
 def asked(registry: Registry, given: Mapping[str, Any]) -> Resolved[BenchThroughputSettings]:
-    """The settings; every engine of the grid has been built once, so that a slip shows before anything is measured.
-
-    Raises:
-        ConfigError, PluginError, MissingExtraError, DataError: as the settings, engines and models have them.
-    """
+    """The settings; a suite fills in what is not given."""
     from h1r_cli.settings import BenchThroughputSettings
 
     flags = {
@@ -74,44 +71,28 @@ def _with_slots(registry: Registry, resolved: Resolved[BenchThroughputSettings])
 
 def dry_run(registry: Registry, settings: BenchThroughputSettings) -> Iterator[str]:
     """The grid with each cell's memory and least time."""
-    from h1r_cli.throughput.arithmetic import arithmetic_of, stated_roofs
-    from h1r_cli.throughput.cell import Measured
-    from h1r_cli.throughput.grid import devices, grid, side_settings
-    from h1r_cli.throughput.result import CellResult, found_of, roof_ratio
+    from h1r_cli.throughput.arithmetic import stated_roofs
+    from h1r_cli.throughput.grid import grid
+    from h1r_cli.throughput.loop import Rig
     from h1r_cli.throughput.table import head_lines, plan_lines
-    from h1r_cli.throughput.watch import Reading
+    from h1r_cli.throughput.worker import serve
 
-    cells, roofs = grid(settings), stated_roofs(settings.hardware)
-    configs = _configs(registry, settings)
+    roofs, configs = stated_roofs(settings.hardware), _configs(registry, settings)
+    rig = Rig(settings, serve, configs, click.echo, roofs)
     yield from head_lines(_sides(settings), roofs, _crossings(settings, configs))
-    planned = []
-    for one in cells:
-        found = []
-        for place, part in enumerate(one.engines):
-            own = side_settings(settings, place, part)
-            spread = devices(own)
-            found.append(
-                found_of(
-                    Measured(one.cell, (), (), ()),
-                    (),
-                    arithmetic=arithmetic_of(configs[place], own, one.cell, roofs),
-                    devices=None if spread is None else spread[0] * spread[1],
-                    loaded=Reading(),
-                    published=one.published[place],
-                )
-            )
-        shape = one.cell.input_tokens, one.cell.output_tokens, one.cell.batch
-        a, b = found[0], found[1] if len(found) > 1 else None
-        planned.append(CellResult(one.key, *shape, dict(one.options), a, b, roof_ratio=roof_ratio(a, b)))
-    yield from plan_lines(planned, settings.repeats)
+    yield from plan_lines([rig.planned(asked) for asked in grid(settings)], settings.repeats)
 
 
 def measured(registry: Registry, resolved: Resolved[BenchThroughputSettings], out: Path | None, resume: bool) -> bool:
-    """Run the grid, print it cell by cell, and write the run; whether any cell is valid."""
+    """Run the grid, print it cell by cell, and write the run; whether any cell is valid.
+
+    Raises:
+        ConfigError, PluginError, MissingExtraError: an engine or a pruner of the grid cannot be made.
+    """
     from h1r_cli.report.throughput import write_page
     from h1r_cli.rundir import default_path, open_run
     from h1r_cli.throughput.grid import grid
-    from h1r_cli.throughput.loop import Bench
+    from h1r_cli.throughput.loop import Rig
     from h1r_cli.throughput.result import Report
     from h1r_cli.throughput.table import head_lines
     from h1r_cli.throughput.worker import serve
@@ -124,10 +105,11 @@ def measured(registry: Registry, resolved: Resolved[BenchThroughputSettings], ou
     with open_run(
         out or default_path("bench-throughput"), "bench-throughput", resolved, resume=resume, facts=facts
     ) as run:
-        bench = Bench(settings, serve, configs, lambda line: click.echo(line, err=True))
-        roofs = _roofs(run, bench, cells)
-        click.echo("\n".join(head_lines(sides, roofs, crossed)))
-        found = list(_cells(cells, bench, run))
+        rig = Rig(settings, serve, configs, lambda line: click.echo(line, err=True))
+        with closing(rig):
+            roofs = _roofs(run, rig, cells)
+            click.echo("\n".join(head_lines(sides, roofs, crossed)))
+            found = list(_cells(cells, rig, run))
         report = Report(sides, roofs, crossed, tuple(found))
         _write(run, report)
         write_page(run.path, report, settings)
@@ -135,7 +117,7 @@ def measured(registry: Registry, resolved: Resolved[BenchThroughputSettings], ou
     return any(one.outcome == "valid" for cell in found for one in cell.found)
 
 
-def _roofs(run: RunDir, bench: Bench, cells: Sequence[Asked]) -> Roofs | None:
+def _roofs(run: RunDir, rig: Rig, cells: Sequence[Asked]) -> Roofs | None:
     """The roofs of the run: one that goes on keeps those that it began with."""
     import json
     from dataclasses import asdict
@@ -144,13 +126,13 @@ def _roofs(run: RunDir, bench: Bench, cells: Sequence[Asked]) -> Roofs | None:
 
     kept = run.path / "roofs.json"
     if kept.exists():
-        bench.roofs = Roofs(**json.loads(kept.read_text(encoding="utf-8")))
-    elif (found := bench.find_roofs(cells[0])) is not None:
+        rig.roofs = Roofs(**json.loads(kept.read_text(encoding="utf-8")))
+    elif (found := rig.find_roofs(cells[0])) is not None:
         run.write_json("roofs.json", asdict(found))
-    return bench.roofs
+    return rig.roofs
 
 
-def _cells(cells: Sequence[Asked], bench: Bench, run: RunDir) -> Iterator[CellResult]:
+def _cells(cells: Sequence[Asked], rig: Rig, run: RunDir) -> Iterator[CellResult]:
     """Each cell as it comes, printed."""
     from tqdm import tqdm
 
@@ -160,7 +142,7 @@ def _cells(cells: Sequence[Asked], bench: Bench, run: RunDir) -> Iterator[CellRe
 
     click.echo(columns(two=len(cells[0].engines) > 1))
     with tqdm(total=len(cells), unit="cell", disable=None) as bar:
-        for cell in run_grid(cells, bench, Journal(run.path / "cells.jsonl")):
+        for cell in run_grid(cells, rig, Journal(run.path / "cells.jsonl")):
             bar.update()
             with bar.external_write_mode():
                 click.echo(cell_line(cell))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,12 +13,12 @@ from typing import Any
 from h1r_cli.seeds import seed_for
 from h1r_cli.settings import BenchThroughputSettings, Part
 from h1r_cli.throughput.arithmetic import arithmetic_of, measured_roofs, stated_roofs
-from h1r_cli.throughput.cell import measure, measure_pair
+from h1r_cli.throughput.cell import Measured, Ratio, measure, measure_pair
 from h1r_cli.throughput.grid import Asked, devices, side_settings
 from h1r_cli.throughput.orders import Begin
-from h1r_cli.throughput.result import CellResult, Roofs, found_of, roof_ratio
+from h1r_cli.throughput.result import CellResult, Found, Roofs, found_of, roof_ratio
 from h1r_cli.throughput.seat import Floor, Seat, SeatBench, SeatLostError, Serve
-from h1r_cli.throughput.watch import cards
+from h1r_cli.throughput.watch import Reading, cards
 
 
 @cache
@@ -61,7 +62,7 @@ class Journal:
 
 
 @dataclass(slots=True)
-class Bench:
+class Rig:
     """The grid's engines, of which those of the cell at hand are running.
 
     `serve` is what their processes run; `configs` are the models' config.json by side; `tell` is given the traceback
@@ -97,31 +98,40 @@ class Bench:
             measured = [measure(benches[0], self.settings.repeats)]
         else:
             *measured, ratio = measure_pair(benches[0], benches[1], self.settings.repeats)
-        found = []
-        for place, (seat, bench, one) in enumerate(zip(seats, benches, measured, strict=True)):
+        for bench, one in zip(benches, measured, strict=True):
             if bench.trace and one.lost == "failed":
                 self.tell(bench.trace)
-            spread = devices(seat.settings)
-            found.append(
-                found_of(
-                    one,
-                    bench.readings,
-                    arithmetic=arithmetic_of(self.configs[place], seat.settings, asked.cell, self.roofs),
-                    devices=None if spread is None else spread[0] * spread[1],
-                    loaded=seat.loaded,
-                    published=asked.published[place],
-                )
-            )
-        cell = asked.cell
-        a, b = found[0], found[1] if len(found) > 1 else None
-        shape = cell.input_tokens, cell.output_tokens, cell.batch
-        return CellResult(asked.key, *shape, dict(asked.options), a, b, ratio, roof_ratio(a, b))
+        found = [
+            self._side(asked, place, one, bench.readings, bench.seat.loaded)
+            for place, (bench, one) in enumerate(zip(benches, measured, strict=True))
+        ]
+        return cell_result(asked, found, ratio)
+
+    def planned(self, asked: Asked) -> CellResult:
+        """The cell as arithmetic alone has it."""
+        nothing = Measured(asked.cell, (), (), ())
+        sides = [self._side(asked, place, nothing, (), Reading()) for place in range(len(asked.engines))]
+        return cell_result(asked, sides, None)
 
     def close(self) -> None:
         """End all engines."""
         for _, seat in self._seats:
             seat.stop()
         self._seats.clear()
+
+    def _side(
+        self, asked: Asked, place: int, measured: Measured, readings: Sequence[Reading], loaded: Reading
+    ) -> Found:
+        own = side_settings(self.settings, place, asked.engines[place])
+        spread = devices(own)
+        return found_of(
+            measured,
+            readings,
+            arithmetic=arithmetic_of(self.configs[place], own, asked.cell, self.roofs),
+            devices=None if spread is None else math.prod(spread),
+            loaded=loaded,
+            published=asked.published[place],
+        )
 
     def _begin(self, asked: Asked) -> Begin:
         seed = seed_for(self.settings.seed, "cell", asked.key)
@@ -137,16 +147,14 @@ class Bench:
             for place, part in enumerate(asked.engines):
                 settings = side_settings(self.settings, place, part)
                 spread = devices(settings)
-                watched = (
-                    cards(range(spread[0] * spread[1])) if spread and settings.hardware.device == "cuda" else None
-                )
-                refusals = self._refused
+                on_cards = settings.hardware.device == "cuda"
+                watched = cards(range(math.prod(spread))) if spread and on_cards else None
                 name = f"{place} {part.model_dump_json()}"
-                self._seats.append((part, Seat(self.serve, settings, floor, name, refusals, watched)))
+                self._seats.append((part, Seat(self.serve, settings, floor, name, self._refused, watched)))
         return [seat for _, seat in self._seats]
 
 
-def run(cells: Sequence[Asked], bench: Bench, journal: Journal) -> Iterator[CellResult]:
+def run(cells: Sequence[Asked], rig: Rig, journal: Journal) -> Iterator[CellResult]:
     """Every cell in order, those that the journal holds without being measured again."""
     done = journal.read()
     try:
@@ -154,8 +162,16 @@ def run(cells: Sequence[Asked], bench: Bench, journal: Journal) -> Iterator[Cell
             if asked.key in done:
                 yield done[asked.key]
                 continue
-            result = bench.measure(asked)
+            result = rig.measure(asked)
             journal.write(result)
             yield result
     finally:
-        bench.close()
+        rig.close()
+
+
+def cell_result(asked: Asked, found: Sequence[Found], ratio: Ratio | None) -> CellResult:
+    """A cell from its sides."""
+    cell = asked.cell
+    a, b = found[0], found[1] if len(found) > 1 else None
+    shape = cell.input_tokens, cell.output_tokens, cell.batch
+    return CellResult(asked.key, *shape, dict(asked.options), a, b, ratio, roof_ratio(a, b))

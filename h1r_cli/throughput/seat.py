@@ -19,7 +19,7 @@ from h1r_cli.throughput.watch import LOOK_S, Cards, Reading, Watch
 
 Serve = Callable[[Connection, RunSettings], None]
 Lost = Literal["out-of-memory", "failed"]
-END_S = 30.0  # for a process to end by itself
+END_S = 10.0  # for a process to end by itself
 
 
 class SeatLostError(Exception):

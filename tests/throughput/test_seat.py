@@ -10,7 +10,7 @@ import pytest
 
 from h1r_cli.settings import BenchThroughputSettings, Gates
 from h1r_cli.throughput.grid import grid
-from h1r_cli.throughput.loop import Bench, Journal, run
+from h1r_cli.throughput.loop import Journal, Rig, run
 from h1r_cli.throughput.worker import serve
 
 LOOSE = Gates(least_s=0.0, least_tokens=1, steady_frac=10.0, most_variation_frac=10.0, stall_s=60.0)
@@ -48,9 +48,9 @@ def settings(tiny, **given):
 
 
 def measured(asked, path, serve_=serve):
-    bench = Bench(asked, serve_, [CONFIG] * 2, pytest.fail)
+    rig = Rig(asked, serve_, [CONFIG] * 2, pytest.fail)
     try:
-        return list(run(grid(asked), bench, Journal(path / "cells.jsonl")))
+        return list(run(grid(asked), rig, Journal(path / "cells.jsonl")))
     finally:
         assert not [child for child in psutil.Process().children() if child.name().startswith("python") and
                     "spawn_main" in " ".join(child.cmdline())]  # fmt: skip
