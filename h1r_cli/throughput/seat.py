@@ -5,7 +5,6 @@ Only one seat has the floor at a time. Where engines cannot be resident together
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from h1r_cli.settings import RunSettings
 from h1r_cli.throughput.cell import Cell, Measured
 from h1r_cli.throughput.orders import Action, Begin, Do, FindPeaks, Peaks, Trouble
-from h1r_cli.throughput.watch import LOOK_S, Cards, Reading, Watch
+from h1r_cli.throughput.watch import Cards, Reading, Watch
 
 Serve = Callable[[Connection, RunSettings], None]
 Lost = Literal["out-of-memory", "failed"]
@@ -105,7 +104,7 @@ class Seat:
             watch.begin()
             if order is not None:
                 self._pipe.send(order)
-            while not self._pipe.poll(LOOK_S):
+            while not self._pipe.poll(watch.look_every_s):
                 watch.look()
             reading = watch.end()
             answer = self._pipe.recv()
@@ -148,7 +147,6 @@ class Seat:
         except SeatLostError as error:
             self.refused[self.name] = error
             raise
-        time.sleep(LOOK_S)
         self._watch.begin()
         self.loaded = self._watch.end()
 

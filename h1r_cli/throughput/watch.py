@@ -1,16 +1,20 @@
 """What a process and its children hold of memory while a batch runs, and what its GPUs do: read from outside.
 
-Memory is what is resident, looked at ten times a second, so that a shorter peak can be missed; pages that a process
-and its child share count twice. On GPUs it is what the device has in use beyond what it had before the engine was
-started. NVML gives it, with energy, clocks and the reasons for which they are held down; without NVML these are None.
-What NVML gives has not been run.
+Memory is the peak of what is resident, as Linux keeps it for each process: nothing looks while a batch runs on a CPU,
+since each look costs a small machine some of what is measured. Pages that a process and its child share count twice,
+and peaks at different moments are summed; elsewhere than on Linux memory is that before and after the batch. On GPUs
+it is what the device has in use beyond what it had before the engine was started, looked at ten times a second. NVML
+gives it, with energy, clocks and the reasons for which they are held down; without NVML these are None. What NVML
+gives has not been run.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -30,44 +34,62 @@ class Reading:
 
 @dataclass(slots=True)
 class Watch:
-    """`begin`, `look` again and again, `end`; `cards` is None on a machine without GPUs or without NVML."""
+    """`begin`, `end`, and with cards `look` between them; `cards` is None without GPUs or without NVML."""
 
     pid: int
     cards: Cards | None = None
-    _processes: list[psutil.Process] = field(default_factory=list)
+    _before: int = 0
     _peak: int = 0
+
+    @property
+    def look_every_s(self) -> float | None:
+        """How often to look; None for not at all."""
+        return None if self.cards is None else LOOK_S
 
     def begin(self) -> None:
         """A batch is about to start."""
-        try:
-            root = psutil.Process(self.pid)
-            self._processes = [root, *root.children(recursive=True)]
-        except psutil.Error:  # it has just ended, which whoever speaks to it finds out
-            self._processes = []
         self._peak = 0
         if self.cards is not None:
             self.cards.begin()
-        self.look()
+            self.look()
+            return
+        for process in self._processes():
+            with suppress(OSError):  # not Linux, or it has just ended
+                Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")  # forget its peak
+        self._before = self._held()
 
     def look(self) -> None:
-        """Take what is held now into account."""
+        """Take what is in use on the cards now into account."""
         if self.cards is not None:
             self._peak = max(self._peak, self.cards.look())
-            return
-        held = 0
-        for process in self._processes:
-            try:
-                held += process.memory_info().rss
-            except psutil.Error:  # it has ended
-                continue
-        self._peak = max(self._peak, held)
 
     def end(self) -> Reading:
         """What was seen since `begin`."""
-        self.look()
         if self.cards is None:
-            return Reading(self._peak or None)
+            return Reading(max(self._before, self._held()) or None)
+        self.look()
         return Reading(self._peak, self.cards.joules(), self.cards.clocks(), self.cards.throttled())
+
+    def _processes(self) -> list[psutil.Process]:
+        try:
+            root = psutil.Process(self.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.Error:  # it has just ended, which whoever speaks to it finds out
+            return []
+
+    def _held(self) -> int:
+        """The peaks of all processes."""
+        return sum(map(_peak_bytes, self._processes()))
+
+
+def _peak_bytes(process: psutil.Process) -> int:
+    """The most that was resident since it was last forgotten, or what is where the system keeps no peak."""
+    with suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) << 10
+    with suppress(psutil.Error):
+        return int(process.memory_info().rss)
+    return 0
 
 
 @dataclass(slots=True)

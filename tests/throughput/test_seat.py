@@ -20,10 +20,11 @@ CONFIG = {"model_type": "unknown"}  # roofs are not what is tried here
 def starved(pipe, settings):
     """A process that may have no more memory than it has."""
     import torch
-    import transformers  # noqa: F401  what takes up addresses before the engine does
+
+    from h1r_cli.model import decode, falcon_h1, load, tokenizer  # noqa: F401  code is not what memory is short for
 
     torch.set_num_threads(1)
-    most = psutil.Process().memory_info().vms + (600 << 20)
+    most = psutil.Process().memory_info().vms + (300 << 20)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     serve(pipe, settings)
 
