@@ -49,7 +49,7 @@ def test_help_names_every_command_with_what_it_does(h1r):
 def test_a_mistyped_command_is_answered_with_the_nearest(h1r):
     done = h1r("deepconv", status=2)
     assert done.stderr.startswith(
-        "error: no command is called 'deepconv'\n  known: compare, config, curate, deepconf, "
+        "error: no command is called 'deepconv'\n  known: bench-throughput, compare, config, curate, deepconf, "
     )
     assert done.stderr.endswith("  fix: did you mean 'deepconf'?\n")
 
