@@ -86,7 +86,8 @@ def test_an_option_that_a_command_gives_to_a_part_names_the_setting_that_it_foll
         (
             ["seed", "--for", "dream"],
             "error: no settings belong to a command 'dream'\n"
-            "  known: bench-throughput, curate, deepconf, eval, generate, selftest, serve, train-rl, train-sft, verify\n"
+            "  known: bench-throughput, curate, deepconf, eval, generate, selftest, serve, train-rl, train-sft, "
+            "verify\n"
             "  fix: give --for one of these\n",
         ),
         (
