@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,12 +11,12 @@ from pathlib import Path
 
 from h1r_cli.errors import ConfigError
 from h1r_cli.launch.local import local_device
+from h1r_cli.launch.parent import end_with_the_parent
 from h1r_cli.rundir import RANKS
 from h1r_cli.settings import RunSettings
 from h1r_cli.train.ranks import ALONE, Ranks
 
 LAUNCHED = "H1R_LAUNCHED"  # set in what h1r itself starts
-PR_SET_PDEATHSIG = 1
 
 
 def world_of(settings: RunSettings) -> int:
@@ -86,7 +84,7 @@ def joined(settings: RunSettings) -> Iterator[tuple[Ranks, str]]:
 
     from h1r_cli.train.ranks import joined as ranks_of
 
-    _end_with_the_parent()
+    end_with_the_parent(signal.SIGTERM)
     world = int(os.environ["WORLD_SIZE"])
     if world != world_of(settings):
         raise ConfigError(
@@ -113,9 +111,3 @@ def _from_slurm(environment: os._Environ[str]) -> None:
         environment["RANK"] = environment["SLURM_PROCID"]
         environment["WORLD_SIZE"] = environment["SLURM_NTASKS"]
         environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
-
-
-def _end_with_the_parent() -> None:
-    """Have the kernel end this process when the one that started it is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import time
 import traceback
@@ -12,12 +11,12 @@ from typing import Any
 
 from h1r_cli.build import build
 from h1r_cli.errors import H1RError
+from h1r_cli.launch.parent import end_with_the_parent
 from h1r_cli.registry import load
 from h1r_cli.rewards.process import IDLE, Given, Job, Parts, Raised
 from h1r_cli.types import Verifier
 
 FLUSH_S = 0.05  # verdicts are held back for so long, to share a message
-PR_SET_PDEATHSIG = 1
 
 
 def serve(pipe: Connection, at: Any, parts: Parts) -> None:
@@ -28,7 +27,7 @@ def serve(pipe: Connection, at: Any, parts: Parts) -> None:
         parts: name in the pool -> name of the reward and its options.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool decides what an interrupt means
-    _die_with_the_pool()
+    end_with_the_parent()  # a pool that is killed must leave no process that hangs
     try:
         made = _made(parts)
     except Exception as error:  # told with the first job, for the pool to raise
@@ -75,10 +74,3 @@ def _judge(pipe: Connection, at: Any, verifiers: Mapping[str, Verifier], chunk: 
 def _raised(number: int, error: Exception) -> Raised:
     words = (error.what, error.known, error.fix) if isinstance(error, H1RError) else None
     return Raised(number, words, "".join(traceback.format_exception(error)))
-
-
-def _die_with_the_pool() -> None:
-    """Where the kernel can (Linux): a pool that is killed must leave no process that hangs."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

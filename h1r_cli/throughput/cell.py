@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from h1r_cli.evals.statistics import quantile
+from h1r_cli.evals.statistics import central_range
 from h1r_cli.seeds import seed_for
 from h1r_cli.settings import Gates
 from h1r_cli.throughput.figures import Figures, figures
@@ -160,7 +161,13 @@ def ratio(a: Measured, b: Measured, seed: int = 0) -> Ratio | None:
     pairs = list(zip(a.repeats, b.repeats, strict=False))
     if not (a.valid and b.valid and pairs):
         return None
-    ratios = np.array([after.output_per_s / before.output_per_s for before, after in pairs])
-    drawn = np.random.default_rng(seed).integers(0, len(ratios), (DRAWS, len(ratios)))
-    medians = np.median(ratios[drawn], axis=1).tolist()
-    return Ratio(float(np.median(ratios)), quantile(medians, 0.025), quantile(medians, 0.975), len(pairs))
+    ratios = [after.output_per_s / before.output_per_s for before, after in pairs]
+    low, high = central_range(medians_of_resamples(ratios, seed).tolist())
+    return Ratio(float(np.median(ratios)), low, high, len(pairs))
+
+
+def medians_of_resamples(values: Sequence[float], seed: int) -> NDArray[np.float64]:
+    """[DRAWS] medians of as many of `values` as there are, drawn with replacement."""
+    drawn = np.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))
+    medians: NDArray[np.float64] = np.median(np.array(values)[drawn], axis=1)
+    return medians

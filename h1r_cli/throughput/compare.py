@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from h1r_cli.errors import DataError
-from h1r_cli.evals.statistics import quantile
-from h1r_cli.throughput.cell import DRAWS
+from h1r_cli.evals.statistics import central_range
+from h1r_cli.throughput.cell import medians_of_resamples
 from h1r_cli.throughput.result import CellResult, Found, Report
 
 Verdict = Literal["slower", "faster", "as before", "no longer valid", "missing"]
@@ -84,9 +84,8 @@ def _change(cell: CellResult, letter: str, before: Found, now: CellResult | None
     if after.outcome != "valid":
         return Change(cell.key, letter, before, after, "no longer valid")
     rates = [[one.output_per_s for one in found.repeats] for found in (before, after)]
-    medians = [_medians(values, seed) for seed, values in enumerate(rates)]
-    drawn = (medians[1] / medians[0]).tolist()
-    low, high = quantile(drawn, 0.025), quantile(drawn, 0.975)
+    medians = [medians_of_resamples(values, seed) for seed, values in enumerate(rates)]
+    low, high = central_range((medians[1] / medians[0]).tolist())
     ratio = float(np.median(rates[1]) / np.median(rates[0]))
     verdict: Verdict = "as before"
     if ratio < 1 - tolerance and high < 1:
@@ -94,11 +93,6 @@ def _change(cell: CellResult, letter: str, before: Found, now: CellResult | None
     elif ratio > 1 + tolerance and low > 1:
         verdict = "faster"
     return Change(cell.key, letter, before, after, verdict, ratio, low, high)
-
-
-def _medians(rates: Sequence[float], seed: int) -> Any:
-    drawn = np.random.default_rng(seed).integers(0, len(rates), (DRAWS, len(rates)))
-    return np.median(np.array(rates)[drawn], axis=1)
 
 
 def table(found: Sequence[Change], tolerance: float) -> Iterator[str]:

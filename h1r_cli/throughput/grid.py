@@ -9,9 +9,9 @@ from pathlib import Path
 
 from h1r_cli.settings import BenchThroughputSettings, Part, RunSettings
 from h1r_cli.throughput.cell import Cell
+from h1r_cli.throughput.result import Value
 from h1r_cli.throughput.suites import PAPER, PAPER_MODELS, Published
 
-Value = bool | int | float | str
 OF_REQUESTS = LOGPROBS, PRUNING = "logprobs", "pruning"  # the axes that are not options of an engine
 USUAL_PRUNER = "lowest-window"
 

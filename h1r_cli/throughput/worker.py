@@ -6,10 +6,8 @@ the other engine is beside it.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import signal
-import sys
 import traceback
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -18,6 +16,7 @@ from typing import Any
 
 from h1r_cli.build import build, model_directory, parse_part
 from h1r_cli.errors import H1RError
+from h1r_cli.launch.parent import end_with_the_parent
 from h1r_cli.registry import Registry, load
 from h1r_cli.settings import RunSettings
 from h1r_cli.throughput.cell import Bench
@@ -25,7 +24,6 @@ from h1r_cli.throughput.orders import Begin, Do, Done, FindPeaks, Trouble
 from h1r_cli.throughput.timeline import Asking
 from h1r_cli.types import Engine
 
-PR_SET_PDEATHSIG = 1
 OUT_OF_MEMORY = (  # torch on a GPU and on a CPU, Python, vLLM before and after its start
     "out of memory",
     "can't allocate memory",
@@ -39,10 +37,9 @@ OUT_OF_MEMORY = (  # torch on a GPU and on a CPU, Python, vLLM before and after 
 def serve(pipe: Connection, settings: RunSettings) -> None:
     """Run until the pipe is closed; the target of a new process. `settings` name the model and its engine."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the measuring process decides what an interrupt means
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        with suppress(OSError):  # where the kernel must end a process for want of memory, let it be this one
-            Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    end_with_the_parent()
+    with suppress(OSError):  # where the kernel must end a process for want of memory, let it be this one
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     try:
         registry = load()
         with _engine(registry, settings) as engine:
