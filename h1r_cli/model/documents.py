@@ -3,13 +3,13 @@
 The one exception is a prefix that several documents go on from, as the rollouts of a group do from their prompt: it
 lies in the row once and is computed once, and its gradient is the sum of what all of them ask of it.
 
-Axis letters: N tokens of the flat row, B documents of a bucket, C documents that go on from a prefix.
+Axis letters: N tokens of the flat row, C documents that go on from a prefix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
@@ -23,12 +23,12 @@ from h1r_cli.model.layout import Layout, with_copies
 class Prefixes:
     """Where documents go on from others.
 
-    `rows` has an entry for each bucket of `Documents.apart`: None where its documents have no prefix, else [B], which
-    rows of the buckets before it, laid end to end, theirs are. The others are [C]: `begins` is the flat index of the
-    document's first token, `ends` one past that of its prefix's last, `lengths` and `prefix_lengths` are in tokens.
+    `branches` has the number of each such document, and of the one that it goes on from. The others are [C]: `begins`
+    is the flat index of the document's first token, `ends` one past that of its prefix's last, `lengths` and
+    `prefix_lengths` are in tokens.
     """
 
-    rows: tuple[Tensor | None, ...]
+    branches: dict[int, int]
     begins: Tensor
     ends: Tensor
     lengths: Tensor
@@ -40,16 +40,16 @@ class Documents:
     """Where documents begin and end in a flat row.
 
     `positions` [N] counts tokens from the begin of a document, or of its prefix where it has one, `offsets` [N] from
-    that of the document itself. `apart` are the documents as they lie in the row, prefixes before all others;
-    `whole` are those that go on from a prefix behind a copy of it, and the rest, for attention.
+    that of the document itself. `whole` are those that go on from a prefix behind a copy of it, and the rest, for
+    attention; for the scan see `apart`.
     """
 
     lengths: tuple[int, ...]
     positions: Tensor
     offsets: Tensor
-    apart: Layout
     whole: Layout
     prefixes: Prefixes | None = None
+    _apart: dict[int | None, Layout] = field(default_factory=dict)
 
     @classmethod
     def from_lengths(
@@ -73,8 +73,18 @@ class Documents:
         offsets = torch.arange(int(sizes.sum())) - starts.repeat_interleave(sizes)  # [N]
         if prefixes is not None and any(prefix is not None for prefix in prefixes):
             return _branching(sizes, starts, offsets, prefixes, device)
-        offsets, layout = offsets.to(device), Layout.of(lengths, device)
-        return cls(tuple(lengths), offsets, offsets, layout, layout)
+        offsets = offsets.to(device)
+        return cls(tuple(lengths), offsets, offsets, Layout.of(lengths, device))
+
+    def apart(self, chunk: int | None = None) -> Layout:
+        """The documents as they lie in the row, those that others go on from before all others; a row is a document,
+        or with `chunk` as many tokens of one. All layers share what the first makes."""
+        if chunk not in self._apart:
+            device, branches = self.positions.device, {} if self.prefixes is None else self.prefixes.branches
+            roots = [number for number in range(len(self.lengths)) if number not in branches]
+            parts = [roots, branches] if branches else [roots]
+            self._apart[chunk] = Layout.of(self.lengths, device, parts, chunk).going_on(branches, device)
+        return self._apart[chunk]
 
     @classmethod
     def from_grid(cls, seq_idx: Tensor) -> tuple[Documents, Tensor]:
@@ -108,9 +118,6 @@ def _branching(
     roots = [number for number in range(len(lengths)) if number not in branches]
     if not set(branches.values()) <= set(roots):
         raise AssertionError("a document goes on from one that itself goes on from another")
-    apart = Layout.of(lengths, device, [roots, branches])
-    rows = {number: row for row, number in enumerate(n for bucket in apart.buckets for n in bucket.members)}
-    of_buckets = [[rows[branches[n]] for n in bucket.members if n in branches] for bucket in apart.buckets]
     after, before = torch.tensor(list(branches)), torch.tensor(list(branches.values()))  # [C]
     shifts = torch.zeros_like(sizes).index_copy_(0, after, sizes[before])
     joints = (starts[after], starts[before] + sizes[before], sizes[after], sizes[before])
@@ -118,12 +125,8 @@ def _branching(
         tuple(lengths),
         (offsets + shifts.repeat_interleave(sizes)).to(device),
         offsets.to(device),
-        apart,
         _behind_prefixes(lengths, branches, device),
-        Prefixes(
-            tuple(torch.tensor(found, device=device) if found else None for found in of_buckets),
-            *(each.to(device) for each in joints),
-        ),
+        Prefixes(branches, *(each.to(device) for each in joints)),
     )
 
 

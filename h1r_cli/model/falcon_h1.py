@@ -22,7 +22,7 @@ from h1r_cli.model.attention import Attention, rotary_angles
 from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.documents import Documents
 from h1r_cli.model.kernels import REFERENCE, Chosen, Kernels, choose
-from h1r_cli.model.mamba import Mixer
+from h1r_cli.model.mamba import Mixer, apart
 from h1r_cli.model.multiplier import scaled
 from h1r_cli.model.norm import RMSNorm
 from h1r_cli.model.sharding import WHOLE, Whole
@@ -195,26 +195,27 @@ class FalconH1ForCausalLM(nn.Module):
         documents = Documents.from_lengths([len(p) for p in prompts], self.device)
         tokens = torch.tensor([t for p in prompts for t in p], device=self.device)
         traces: list[LayerTrace] = []
-        hidden = self.model(tokens, documents, choose(self.device, self.kernels), traces)
+        kernels = choose(self.device, self.kernels)
+        hidden = self.model(tokens, documents, kernels, traces)
+        layout = apart(documents, self.config, kernels)
         ends = torch.tensor(documents.lengths).cumsum(0).tolist()
         logits = self.logits(hidden[[end - 1 for end in ends]]).float()
-        return logits, [_prompt_state(traces, documents, i, end, self.config) for i, end in enumerate(ends)]
+        spans = zip([0, *ends], ends, strict=False)
+        places = [(begin, end, *layout.row_of(number)) for number, (begin, end) in enumerate(spans)]
+        return logits, [_prompt_state(traces, *place, self.config.mamba_d_conv - 1) for place in places]
 
 
 def _prompt_state(
-    traces: Sequence[LayerTrace], documents: Documents, number: int, end: int, config: FalconH1Config
+    traces: Sequence[LayerTrace], begin: int, end: int, bucket: int, row: int, window: int
 ) -> PromptState:
-    """One document's part of what the layers computed; `end` is one past its last token in the flat row."""
-    length = documents.lengths[number]
-    buckets = enumerate(documents.apart.buckets)
-    bucket, row = next((i, b.members.index(number)) for i, b in buckets if number in b.members)
-    window = config.mamba_d_conv - 1
+    """Of what the layers computed that of the document whose tokens are begin to end in the flat row."""
+    length = end - begin
     tail = min(window, length)
     conv = torch.stack([t.conv_in[end - tail : end] for t in traces])  # [layers, tail, C]
     return PromptState(
         length=length,
-        keys=torch.stack([t.keys[end - length : end] for t in traces]),
-        values=torch.stack([t.values[end - length : end] for t in traces]),
+        keys=torch.stack([t.keys[begin:end] for t in traces]),
+        values=torch.stack([t.values[begin:end] for t in traces]),
         conv=F.pad(conv, (0, 0, window - tail, 0)),
         ssm=torch.stack([t.ssm[bucket][row] for t in traces]),
     )

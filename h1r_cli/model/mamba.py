@@ -16,9 +16,10 @@ from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.conv import causal_conv, from_prefixes
 from h1r_cli.model.documents import Documents
 from h1r_cli.model.kernels import Chosen, cuda_causal_conv, cuda_scan
+from h1r_cli.model.layout import Layout
 from h1r_cli.model.multiplier import scaled
 from h1r_cli.model.norm import GatedRMSNorm
-from h1r_cli.model.scan import ssd_scan
+from h1r_cli.model.scan import scan_chunks
 from h1r_cli.model.sharding import WHOLE, Whole
 
 
@@ -103,37 +104,37 @@ class Mixer(nn.Module):
     def _scan(
         self, convolved: Tensor, dt: Tensor, documents: Documents, kernels: Chosen, shard: Whole
     ) -> tuple[Tensor, list[Tensor]]:
-        """y [N, H P] and the final states."""
+        """y [N, H P] and the final states, a tensor for each bucket of `apart`."""
         c = self.config
         heads, groups = c.mamba_n_heads // shard.size, max(1, c.mamba_n_groups // shard.size)
         sizes = [heads * c.ssm_head_dim, *[groups * c.mamba_d_state] * 2]
         decay, skip = -shard.own(self.A_log).float().exp(), shard.own(self.D).float()
-        scan = cuda_scan if kernels.ssm == "mamba-ssm" else ssd_scan
-        apart, prefixes = documents.apart, documents.prefixes
-        rows = prefixes.rows if prefixes else (None,) * len(apart.buckets)
+        layout = apart(documents, c, kernels)
         outputs: list[Tensor] = []
         states: list[Tensor] = []
         roots: list[Tensor] = []  # the states of documents without a prefix
-        parts = zip(apart.split(convolved), apart.split(dt), apart.buckets, rows, strict=True)
-        for row, step, bucket, before in parts:
+        for row, step, bucket in zip(layout.split(convolved), layout.split(dt), layout.buckets, strict=True):
             x, b, cc = torch.split(row, sizes, dim=-1)
             if bucket.real is not None:
                 step = step * bucket.real[..., None]  # a step of no time leaves the state as it is
-            y, state = scan(
-                torch.unflatten(x, -1, (heads, -1)),
-                step,
-                decay,
-                torch.unflatten(b, -1, (groups, -1)),
-                torch.unflatten(cc, -1, (groups, -1)),
-                skip,
-                c.mamba_chunk_size if kernels.ssm == "mamba-ssm" else reference_chunk(c),
-                None if before is None else torch.cat(roots)[before],
-            )
+            x, b, cc = torch.unflatten(x, -1, (heads, -1)), *(torch.unflatten(t, -1, (groups, -1)) for t in (b, cc))
+            initial = None if bucket.roots is None else torch.cat(roots)[bucket.roots]
+            if bucket.chunks is None:
+                y, state = cuda_scan(x, step, decay, b, cc, skip, c.mamba_chunk_size, initial)
+            else:
+                y, state = scan_chunks(x, step, decay, b, cc, skip, bucket.chunks, initial)
             outputs.append(y.flatten(-2))
             states.append(state)
-            if before is None:
+            if initial is None:
                 roots.append(state)
-        return apart.join(outputs), states
+        return layout.join(outputs), states
+
+
+def apart(documents: Documents, config: FalconH1Config, kernels: Chosen) -> Layout:
+    """The documents as they are scanned: the reference takes chunks of all of them at once."""
+    if kernels.ssm == "mamba-ssm":
+        return documents.apart()
+    return documents.apart(min(reference_chunk(config), max(documents.lengths)))
 
 
 def reference_chunk(config: FalconH1Config) -> int:

@@ -1,12 +1,20 @@
 """The state-space recurrence of Mamba-2 in plain torch, by chunks, its gradient by hand.
 
-Axis letters: B documents, L tokens of a document, K chunks of a document, M = B K chunks of all, Q tokens of a
-chunk, G groups, R heads of a group (H = G R heads), P head width, S state size.
+    h_t = exp(dt_t A) h_(t-1) + dt_t x_t B_t^T        y_t = h_t C_t + D x_t
+
+Within a chunk a masked product of C and B, as in attention; between chunks the recurrence itself, one step a chunk
+(SSD, arXiv 2405.21060 section 6). Memory is linear in L: L (H Q + H P + H P S / Q), never L H P S. What a chunk has
+within itself is computed for the chunks of all documents at once, however their lengths differ.
+
+Axis letters: B documents, L tokens of a document, K chunks of the longest document, M chunks of all, F chunks that
+something comes before, Q tokens of a chunk, G groups, R heads of a group (H = G R heads), P head width, S state size.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,16 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from h1r_cli.model.layout import Chunks
+
 
 def ssd_scan(
     x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunk: int, initial: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The state-space recurrence of Mamba-2, by chunks (SSD, arXiv 2405.21060 section 6).
-
-        h_t = exp(dt_t A) h_(t-1) + dt_t x_t B_t^T        y_t = h_t C_t + D x_t
-
-    Within a chunk a masked product of C and B, as in attention; between chunks the recurrence itself, one step a
-    chunk. Memory is linear in L: L (H Q + H P + H P S / Q), never L H P S.
+    """Scan documents of one length.
 
     Args:
         x: [B, L, H, P].
@@ -38,66 +43,92 @@ def ssd_scan(
     Returns:
         y [B, L, H, P] and the state after the last token [B, H, P, S], both float32.
     """
-    rows, length, heads, width = x.shape
-    groups, size = b.shape[2:]
+    rows, length = dt.shape[:2]
     chunk = min(chunk, length)
     short = -length % chunk
 
-    def chunked(t: Tensor, *split: int) -> Tensor:
+    def chunked(t: Tensor) -> Tensor:
         if short:
             t = F.pad(t, (0, 0) * (t.dim() - 2) + (0, short))
-        return t.to(dt.dtype).reshape(-1, chunk, groups, *split)
+        return torch.unflatten(t, 1, (-1, chunk)).transpose(0, 1).flatten(0, 1)
+
+    chunks = Chunks.of([(length + short) // chunk] * rows, x.device)
+    y, state = scan_chunks(chunked(x), chunked(dt), a, chunked(b), chunked(c), d, chunks, initial)
+    return torch.unflatten(y, 0, (-1, rows)).transpose(0, 1).flatten(1, 2)[:, :length], state
+
+
+def scan_chunks(
+    x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunks: Chunks, initial: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scan documents that lie as chunks.
+
+    Args:
+        x: [M, Q, H, P].
+        dt: [M, Q, H] float32, step lengths; 0 on padding, which leaves the state as it is.
+        a, d: [H], as in `ssd_scan`.
+        b, c: [M, Q, G, S].
+        chunks: which goes on from which.
+        initial: h_0 [B, H, P, S] float32; None: 0.
+
+    Returns:
+        y [M, Q, H, P] and each document's last state [B, H, P, S], both float32.
+    """
+    groups = b.shape[2]
+
+    def by_group(t: Tensor, axis: int) -> Tensor:
+        return torch.unflatten(t, axis, (groups, -1))
 
     with torch.autocast(x.device.type, enabled=False):  # states are float32 whatever the rest is
         y, state = _Scan.apply(  # type: ignore[no-untyped-call]
-            chunked(x, heads // groups, width),
-            chunked(dt, heads // groups),
-            a.view(groups, -1),
-            chunked(b, size),
-            chunked(c, size),
-            d.view(groups, -1),
-            x.new_zeros(0, dtype=dt.dtype) if initial is None else torch.unflatten(initial, 1, (groups, -1)),
-            rows,
+            by_group(x.to(dt.dtype), 2),
+            by_group(dt, 2),
+            by_group(a, 0),
+            b.to(dt.dtype),
+            c.to(dt.dtype),
+            by_group(d, 0),
+            x.new_zeros(0, dtype=dt.dtype) if initial is None else by_group(initial, 1),
+            chunks,
         )
-    return y.reshape(rows, -1, heads, width)[:, :length], state.reshape(rows, heads, width, size)
+    return y.flatten(2, 3), state.flatten(1, 2)
 
 
 class _Scan(torch.autograd.Function):
-    """Keeps its inputs, y less the skip, the decays within chunks [M, G, R, Q, Q], the states [B, K+1, G, R, P, S].
+    """Keeps its inputs, y less the skip, decays within chunks [M, G, R, Q, Q], and states after them [M, G, R, P, S].
 
     With l the log of the decay since the chunk began, token j enters as dt_j x_j exp(-l_j), and what token i reads,
     y_i less the skip, has the factor exp(l_i). So the gradient of l_i is that of y_i times what was read, less that
     of dt_i x_i times dt_i x_i: no product with the decays themselves is needed.
 
     Shapes: x and y [M, Q, G, R, P], dt [M, Q, G, R], b and c [M, Q, G, S], a and d [G, R], the initial and the last
-    state [B, G, R, P, S]; an initial state of no element is 0.
+    state [B, G, R, P, S]; an initial state of no element is 0. The first M - F chunks have nothing before them.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, initial: Tensor, rows: int
+        ctx: Any, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, initial: Tensor, chunks: Chunks
     ) -> tuple[Tensor, Tensor]:
         decay = _Decay(dt, a)
         between = decay.between()
         bs, cs = b.transpose(1, 2), c.transpose(1, 2)  # [M, G, Q, S]
         scores = (cs @ bs.mT)[:, :, None] * between  # [M, G, R, Q, Q]
-        y = _time_first(scores @ _heads_first(x, dt))
+        y = x.new_empty(x.shape).copy_(_time_first(scores @ _heads_first(x, dt)))
 
-        added = _by_head(_state_of(x * decay.entering[..., None], bs), x)  # [M, G, R, P, S]
-        states = _carried(_by_row(added, rows), _by_row(decay.kept, rows), initial)
-        if states.shape[1] > 2 or len(initial):  # else no chunk has anything before it
-            before = states[:, :-1].flatten(3, 4).flatten(0, 1)  # [M, G, R P, S]
-            seen = torch.unflatten((cs @ before.mT).transpose(1, 2), -1, x.shape[-2:])  # [M, Q, G, R, P]
-            y = seen.mul_(decay.since[..., None]).add_(y)
-        ctx.save_for_backward(x, dt, a, b, c, d, y, between, states)
-        ctx.goes_on = len(initial) > 0
-        return torch.addcmul(y, x, d[..., None]), states[:, -1].clone()
+        after = _by_head(_state_of(x * decay.entering[..., None], bs), x)  # [M, G, R, P, S]
+        _carry(after, decay.kept, initial, chunks)
+        first = 0 if len(initial) else chunks.counts[0]
+        if first < len(x):
+            before = _before(after, initial, chunks).flatten(2, 3)  # [F, G, R P, S]
+            seen = torch.unflatten((cs[first:] @ before.mT).transpose(1, 2), -1, x.shape[-2:])  # [F, Q, G, R, P]
+            y[first:].addcmul_(seen, decay.since[first:, ..., None])
+        ctx.save_for_backward(x, dt, a, b, c, d, initial, y, between, after)
+        ctx.chunks = chunks
+        return torch.addcmul(y, x, d[..., None]), after.index_select(0, chunks.last)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_state: Tensor) -> tuple[Tensor | None, ...]:
-        x, dt, a, b, c, d, y, between, states = ctx.saved_tensors
-        decay, rows = _Decay(dt, a), len(states)
+        x, dt, a, b, c, d, initial, y, between, after = ctx.saved_tensors
+        decay, chunks = _Decay(dt, a), ctx.chunks
         bs, cs = b.transpose(1, 2), c.transpose(1, 2)
         grad_heads = _heads_first(grad_y)
 
@@ -106,25 +137,23 @@ class _Scan(torch.autograd.Function):
         scores = (cs @ bs.mT)[:, :, None] * between
         within = _time_first(scores.mT @ grad_heads)  # the gradient of dt x
 
-        grad_after = grad_state[:, None]  # [B, K, G, R, P, S]
-        grad_initial = None
-        if states.shape[1] > 2 or ctx.goes_on:
-            before = states[:, :-1].flatten(3, 4).flatten(0, 1)
-            grad_seen = grad_y * decay.since[..., None]
-            grad_c += grad_seen.flatten(-2).transpose(1, 2) @ before
-            grad_before = _by_row(_by_head(_state_of(grad_seen, cs), x), rows)
-            kept = _by_row(decay.kept, rows)
-            grad_after = _carried_back(grad_before, kept, grad_state)
-            if ctx.goes_on:
-                grad_initial = torch.addcmul(grad_before[:, 0], grad_after[:, 0], kept[:, 0])
-        after = grad_after.flatten(3, 4).flatten(0, 1)  # [M, G, R P, S]
-        grad_b += (x * decay.entering[..., None]).flatten(-2).transpose(1, 2) @ after
-        grad_dtx = torch.unflatten((bs @ after.mT).transpose(1, 2), -1, x.shape[-2:])
+        grad_after, grad_initial = torch.empty_like(after), None
+        grad_after[chunks.last] = grad_state
+        first = 0 if len(initial) else chunks.counts[0]
+        if first < len(x):
+            grad_seen = grad_y[first:] * decay.since[first:, ..., None]
+            before = _before(after, initial, chunks).flatten(2, 3)  # [F, G, R P, S]
+            grad_c[first:] += grad_seen.flatten(-2).transpose(1, 2) @ before
+            grad_before = _by_head(_state_of(grad_seen, cs[first:]), x)  # [F, G, R, P, S]
+            grad_initial = _carry_back(grad_after, grad_before, decay.kept, chunks)
+        states = grad_after.flatten(2, 3)  # [M, G, R P, S]
+        grad_b += (x * decay.entering[..., None]).flatten(-2).transpose(1, 2) @ states
+        grad_dtx = torch.unflatten((bs @ states.mT).transpose(1, 2), -1, x.shape[-2:])
         grad_dtx = grad_dtx.mul_(decay.to_end[..., None]).add_(within)  # [M, Q, G, R, P]
 
         grad_dt = (grad_dtx * x).sum(-1)
         grad_log = (grad_y * y).sum(-1) - dt * grad_dt  # [M, Q, G, R]
-        grad_log[:, -1] += (grad_after * states[:, 1:]).sum((-2, -1)).flatten(0, 1)
+        grad_log[:, -1] += (grad_after * after).sum((-2, -1))
         grad_exponent = grad_log.flip(1).cumsum(1, dtype=torch.float64).flip(1).to(dt.dtype)  # of dt a
         grad_x = grad_dtx.mul_(dt[..., None]).addcmul_(grad_y, d[..., None])
         grad_dt += grad_exponent * a
@@ -155,37 +184,47 @@ class _Decay:
         return difference.exp2_().tril_()
 
 
-def _carried(added: Tensor, kept: Tensor, initial: Tensor) -> Tensor:
-    """The recurrence from chunk to chunk, state_k = kept_k state_(k-1) + added_k.
+def _carry(after: Tensor, kept: Tensor, initial: Tensor, chunks: Chunks) -> None:
+    """The recurrence from chunk to chunk, in place: state_k = kept_k state_(k-1) + added_k.
 
-    Args:
-        added: [B, K, G, R, P, S].
-        kept: [B, K, G, R, 1, 1].
-        initial: [B, G, R, P, S], state_0; of no element: 0.
-
-    Returns:
-        [B, K+1, G, R, P, S], the state before the first chunk and after each.
+    `after` [M, G, R, P, S] holds what each chunk adds, and then the state after it; `kept` is [M, G, R, 1, 1], and
+    `initial` [B, G, R, P, S], or without an element for 0.
     """
-    states = added.new_empty(added.shape[0], added.shape[1] + 1, *added.shape[2:])
-    each = states.unbind(1)
-    each[0].copy_(initial) if len(initial) else each[0].zero_()
-    for k, (new, share) in enumerate(zip(added.unbind(1), kept.unbind(1), strict=True)):
-        torch.addcmul(new, each[k], share, out=each[k + 1])
-    return states
+    if len(initial):
+        after[: len(initial)].addcmul_(initial, kept[: len(initial)])
+    for previous, own in _steps(chunks):
+        after[own].addcmul_(after[previous], kept[own])
 
 
-def _carried_back(grad_before: Tensor, kept: Tensor, grad_last: Tensor) -> Tensor:
-    """The gradient of the state after each chunk [B, K, G, R, P, S].
+def _carry_back(grad_after: Tensor, grad_before: Tensor, kept: Tensor, chunks: Chunks) -> Tensor | None:
+    """The gradient of the state after each chunk, in place, and that of the initial state, if there is one.
 
-    `grad_before` [B, K, G, R, P, S] is what each chunk's reading asks of the state before it, `grad_last`
-    [B, G, R, P, S] what is asked of the last state.
+    `grad_after` [M, G, R, P, S] holds those of each document's last state, and `grad_before` [F, G, R, P, S] is what
+    the chunks ask of the state before them by reading it.
     """
-    after = torch.empty_like(grad_before, memory_format=torch.contiguous_format)
-    each, asked, shares = after.unbind(1), grad_before.unbind(1), kept.unbind(1)
-    each[-1].copy_(grad_last)
-    for k in range(len(each) - 1, 0, -1):
-        torch.addcmul(asked[k], each[k], shares[k], out=each[k - 1])
-    return after
+    first = len(grad_after) - len(grad_before)
+    for previous, own in reversed(list(_steps(chunks))):
+        asked = grad_before[own.start - first : own.stop - first]
+        torch.addcmul(asked, grad_after[own], kept[own], out=grad_after[previous])
+    if first:
+        return None
+    begin = chunks.counts[0]
+    return torch.addcmul(grad_before[:begin], grad_after[:begin], kept[:begin])
+
+
+def _steps(chunks: Chunks) -> Iterator[tuple[slice, slice]]:
+    """For each step but the first its chunks, and before them those that they go on from."""
+    start = 0
+    for previous, own in pairwise(chunks.counts):
+        begin = start + previous
+        yield slice(start, start + own), slice(begin, begin + own)
+        start = begin
+
+
+def _before(after: Tensor, initial: Tensor, chunks: Chunks) -> Tensor:
+    """[F, G, R, P, S], the states that chunks go on from."""
+    found = after.index_select(0, chunks.before)
+    return torch.cat([initial, found]) if len(initial) else found
 
 
 def _state_of(x: Tensor, b: Tensor) -> Tensor:
@@ -196,11 +235,6 @@ def _state_of(x: Tensor, b: Tensor) -> Tensor:
 def _by_head(state: Tensor, x: Tensor) -> Tensor:
     """[M, G, R P, S] -> [M, G, R, P, S]."""
     return torch.unflatten(state, 2, x.shape[-2:])
-
-
-def _by_row(t: Tensor, rows: int) -> Tensor:
-    """[M, ...] -> [B, K, ...]."""
-    return torch.unflatten(t, 0, (rows, -1))
 
 
 def _heads_first(x: Tensor, dt: Tensor | None = None) -> Tensor:

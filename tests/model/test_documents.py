@@ -16,6 +16,7 @@ from h1r_cli.model.layout import MAX_PADDING
 
 NANO = Path(__file__).parents[2] / "plugins/h1r_plugins/models/h1r_nano"
 examples = settings(max_examples=60, deadline=None, derandomize=True)
+chunks = st.integers(1, 20)
 lengths = st.lists(st.integers(1, 50), min_size=1, max_size=12)
 
 
@@ -23,42 +24,67 @@ def test_three_documents_by_hand():
     # 2, 5 and 4 tokens in one batch, longest first: 3 * 5 places are at most 1.5 * 11 tokens
     documents = Documents.from_lengths([2, 5, 4])
     assert documents.positions.tolist() == [0, 1, 0, 1, 2, 3, 4, 0, 1, 2, 3]
-    [bucket] = documents.apart.buckets
+    [bucket] = documents.apart().buckets
     assert bucket.members == (1, 2, 0)
-    [batch] = documents.apart.split(torch.arange(11))
+    [batch] = documents.apart().split(torch.arange(11))
     assert batch.tolist() == [[2, 3, 4, 5, 6], [7, 8, 9, 10, 10], [0, 1, 1, 1, 1]]
     assert bucket.real.tolist() == [[True] * 5, [True] * 4 + [False], [True] * 2 + [False] * 3]
     assert documents.seq_idx().tolist() == [[0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2]]
 
 
+def test_three_documents_in_chunks_by_hand():
+    layout = Documents.from_lengths([2, 5, 4]).apart(2)
+    [bucket] = layout.buckets
+    assert (bucket.members, bucket.chunks.counts) == ((1, 2, 0), (3, 2, 1))
+    [batch] = layout.split(torch.arange(11))
+    assert batch.tolist() == [[2, 3], [7, 8], [0, 1], [4, 5], [9, 10], [6, 6]]
+    assert bucket.real.tolist() == [[True, True]] * 5 + [[True, False]]
+    assert bucket.chunks.before.tolist() == [0, 1, 3]
+    assert bucket.chunks.last.tolist() == [5, 4, 2]
+    assert [layout.row_of(number) for number in range(3)] == [(0, 2), (0, 0), (0, 1)]
+
+
 @examples
-@given(lengths)
-def test_what_is_split_joins_to_the_same_row(lengths):
-    documents = Documents.from_lengths(lengths)
+@given(lengths, chunks)
+def test_a_chunk_goes_on_where_the_one_before_it_ends(lengths, chunk):
+    layout = Documents.from_lengths(lengths).apart(chunk)
+    [bucket] = layout.buckets
+    [batch] = layout.split(torch.arange(sum(lengths)))
+    starts = torch.tensor([0, *lengths]).cumsum(0)
+    firsts, rest = batch[: len(lengths), 0], batch[len(lengths) :, 0]
+    assert firsts.tolist() == [int(starts[number]) for number in bucket.members]
+    assert torch.equal(rest, batch[bucket.chunks.before, -1] + 1)
+    assert batch[bucket.chunks.last].amax(1).tolist() == [int(starts[number + 1]) - 1 for number in bucket.members]
+
+
+@examples
+@given(lengths, st.none() | chunks)
+def test_what_is_split_joins_to_the_same_row(lengths, chunk):
+    layout = Documents.from_lengths(lengths).apart(chunk)
     row = torch.randn(sum(lengths), 2)
-    assert torch.equal(documents.apart.join(documents.apart.split(row)), row)
+    assert torch.equal(layout.join(layout.split(row)), row)
 
 
 @examples
 @given(lengths)
 def test_padding_keeps_to_its_bound(lengths):
-    for bucket in Documents.from_lengths(lengths).apart.buckets:
+    for bucket in Documents.from_lengths(lengths).apart().buckets:
         tokens = sum(lengths[number] for number in bucket.members)
         assert len(bucket.members) * bucket.length - tokens <= MAX_PADDING
 
 
 @examples
-@given(lengths)
-def test_gradients_go_through_both_ways_and_skip_padding(lengths):
-    documents = Documents.from_lengths(lengths)
+@given(lengths, st.none() | chunks)
+def test_gradients_go_through_both_ways_and_skip_padding(lengths, chunk):
+    layout = Documents.from_lengths(lengths).apart(chunk)
     row = torch.randn(sum(lengths), 2, requires_grad=True)
-    batches = [batch.square() for batch in documents.apart.split(row)]
+    batches = [batch.square() for batch in layout.split(row)]
     for batch in batches:
         batch.retain_grad()
     slope = torch.randn(sum(lengths), 2)
-    (documents.apart.join(batches) * slope).sum().backward()
+    (layout.join(batches) * slope).sum().backward()
     torch.testing.assert_close(row.grad, 2 * row.detach() * slope)
-    for batch, bucket in zip(batches, documents.apart.buckets, strict=True):
+    for batch, bucket in zip(batches, layout.buckets, strict=True):
         if bucket.real is not None:
             assert not batch.grad[~bucket.real].any()
 
@@ -67,7 +93,7 @@ def test_gradients_go_through_both_ways_and_skip_padding(lengths):
 def test_rows_of_one_length_are_a_view(length, count):
     documents = Documents.from_lengths([length] * count)
     row = torch.randn(length * count, 2)
-    [batch] = documents.apart.split(row)
+    [batch] = documents.apart().split(row)
     assert batch.data_ptr() == row.data_ptr()
     assert batch.shape == (count, length, 2)
 
@@ -94,12 +120,14 @@ def test_documents_that_go_on_from_others_by_hand():
     assert documents.offsets.tolist() == [0, 1, 0, 1, 2, 0]
     assert documents.seq_idx().tolist() == [[0, 0, 1, 1, 1, 2]]
     row = torch.arange(6)
-    assert [batch.tolist() for batch in documents.apart.split(row)] == [[[0, 1]], [[2, 3, 4], [5, 5, 5]]]
+    assert [batch.tolist() for batch in documents.apart().split(row)] == [[[0, 1]], [[2, 3, 4], [5, 5, 5]]]
     [whole] = documents.whole.split(row)
     assert whole.tolist() == [[0, 1, 2, 3, 4], [0, 1, 5, 5, 5]]
     assert torch.equal(documents.whole.join([whole]), row)
     prefixes = documents.prefixes
-    assert [None if rows is None else rows.tolist() for rows in prefixes.rows] == [None, [0, 0]]
+    for layout in (documents.apart(), documents.apart(2)):
+        roots, branches = layout.buckets
+        assert (roots.roots, branches.roots.tolist()) == (None, [0, 0])
     assert (prefixes.begins.tolist(), prefixes.ends.tolist()) == ([2, 5], [2, 2])
 
 

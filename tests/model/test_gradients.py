@@ -9,8 +9,9 @@ from torch.autograd import gradcheck
 
 from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.conv import causal_conv
+from h1r_cli.model.layout import Chunks
 from h1r_cli.model.norm import rms_norm
-from h1r_cli.model.scan import ssd_scan
+from h1r_cli.model.scan import scan_chunks, ssd_scan
 
 examples = settings(max_examples=15, deadline=None, derandomize=True)
 
@@ -29,6 +30,19 @@ def test_of_the_scan_and_its_last_state(length, groups, per_group, chunk, seed):
     a = (-leaf(seed + 3, heads).detach().abs()).requires_grad_()
     b, c = leaf(seed + 4, 2, length, groups, 3), leaf(seed + 5, 2, length, groups, 3)
     assert gradcheck(lambda *inputs: ssd_scan(*inputs, chunk), (x, dt, a, b, c, d))
+
+
+@examples
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=3), st.integers(1, 2), st.booleans(), st.integers(0, 99))
+def test_of_the_scan_of_documents_of_several_lengths(counts, groups, goes_on, seed):
+    chunks = Chunks.of(sorted(counts, reverse=True), "cpu")
+    heads, rows = 2 * groups, sum(counts)
+    x, d, initial = leaf(seed, rows, 2, heads, 2), leaf(seed + 1, heads), leaf(seed + 6, len(counts), heads, 2, 3)
+    dt = leaf(seed + 2, rows, 2, heads).detach().abs().requires_grad_()
+    a = (-leaf(seed + 3, heads).detach().abs()).requires_grad_()
+    b, c = leaf(seed + 4, rows, 2, groups, 3), leaf(seed + 5, rows, 2, groups, 3)
+    begun = (initial,) if goes_on else ()
+    assert gradcheck(lambda *inputs: scan_chunks(*inputs[:6], chunks, *inputs[6:]), (x, dt, a, b, c, d, *begun))
 
 
 def test_of_the_scan_where_a_step_takes_no_time():

@@ -6,17 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h1r_cli.model.conv import causal_conv
-from h1r_cli.model.scan import ssd_scan
+from h1r_cli.model.layout import Layout
+from h1r_cli.model.scan import scan_chunks, ssd_scan
 
 examples = settings(max_examples=25, deadline=None, derandomize=True)
 
 
-def recurrence(x, dt, a, b, c, d):
+def recurrence(x, dt, a, b, c, d, initial=None):
     """h_t = exp(dt_t A) h_(t-1) + dt_t x_t B_t^T, y_t = h_t C_t + D x_t, in float64."""
     x, dt, a, b, c, d = (t.double() for t in (x, dt, a, b, c, d))
     heads = x.shape[2]
     b, c = (t.repeat_interleave(heads // t.shape[2], 2) for t in (b, c))
     h = torch.zeros(x.shape[0], heads, x.shape[3], b.shape[3], dtype=torch.float64)
+    h = h if initial is None else initial.double()
     ys = []
     for t in range(x.shape[1]):
         h = (dt[:, t] * a).exp()[..., None, None] * h
@@ -53,6 +55,29 @@ def test_the_chunked_scan_is_the_recurrence_whatever_the_chunk(length, groups, p
     expected_y, expected_state = recurrence(*inputs)
     torch.testing.assert_close(y.double(), expected_y, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(state.double(), expected_state, rtol=1e-5, atol=1e-4)
+
+
+@examples
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=5), st.integers(1, 9), st.booleans(), st.integers(0, 99))
+def test_documents_of_several_lengths_are_scanned_together_as_each_alone(lengths, chunk, goes_on, seed):
+    x, dt, a, b, c, d = drawn(sum(lengths), 2, 2, seed)
+    x, dt, b, c = (t[0] for t in (x, dt, b, c))  # a flat row
+    initial = torch.randn(len(lengths), 4, 3, 4) if goes_on else None
+    layout = Layout.of(lengths, "cpu", chunk=chunk)
+    [bucket] = layout.buckets
+    [x_rows], [dt_rows], [b_rows], [c_rows] = (layout.split(t) for t in (x, dt, b, c))
+    if bucket.real is not None:
+        dt_rows = dt_rows * bucket.real[..., None]
+    begun = None if initial is None else initial[list(bucket.members)]
+    y, states = scan_chunks(x_rows, dt_rows, a, b_rows, c_rows, d, bucket.chunks, begun)
+    found = torch.split(layout.join([y]), lengths)
+    for number, parts in enumerate(zip(*(torch.split(t, lengths) for t in (x, dt, b, c)), strict=True)):
+        alone = [t[None] for t in parts]
+        before = None if initial is None else initial[None, number]
+        expected_y, expected_state = recurrence(*alone[:2], a, *alone[2:], d, before)
+        torch.testing.assert_close(found[number].double(), expected_y[0], rtol=1e-5, atol=1e-4)
+        state = states[bucket.members.index(number)].double()
+        torch.testing.assert_close(state, expected_state[0], rtol=1e-5, atol=1e-4)
 
 
 @examples
