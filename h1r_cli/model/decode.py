@@ -47,13 +47,13 @@ class Decoder:
         self.weights = fuse(self.model)
 
     @torch.inference_mode()
-    def admit(self, state: PromptState) -> int:
-        """Copy a prompt's state into the next free row and return that row.
+    def admit(self, state: PromptState, copies: int = 1) -> int:
+        """Copy a prompt's state into the next free rows and return the first of them.
 
         Raises:
-            H1RError: every slot is taken.
+            H1RError: too few slots are free.
         """
-        return self.slots.admit(state)
+        return self.slots.admit(state, copies)
 
     @torch.inference_mode()
     def remove(self, row: int) -> None:

@@ -68,28 +68,32 @@ class Slots:
         positions = torch.arange(room, device=self.cache.device)
         self.turns = torch.complex(*rotary_angles(self.config, positions, torch.float32))
 
-    def admit(self, state: PromptState) -> int:
-        """Copy a prompt's state into the next free row and return that row.
+    def admit(self, state: PromptState, copies: int = 1) -> int:
+        """Copy a prompt's state into the next free rows and return the first of them.
 
         Raises:
-            H1RError: every slot is taken.
+            H1RError: too few slots are free.
         """
-        if self.active == self.count:
-            raise H1RError(f"all {self.count} slots are decoding", fix="remove a row, or make more slots")
-        row, length = self.active, state.length
+        if self.active + copies > self.count:
+            raise H1RError(
+                f"of {self.count} slots {self.active} are decoding, and {copies} are asked for",
+                fix="remove rows, or make more slots",
+            )
+        first, length = self.active, state.length
+        rows = slice(first, first + copies)
         self.grow(length + 1)
-        self.lengths[row] = length
-        self.visible[row] = -torch.inf
-        self.visible[row, :, :length] = 0.0
-        self.cache[:, 0, row, :, :length] = interleaved(state.keys.float()).transpose(1, 2)
-        self.cache[:, 1, row, :, :length] = state.values.float().transpose(1, 2)
+        self.lengths[rows] = length
+        self.visible[rows] = -torch.inf
+        self.visible[rows, :, :length] = 0.0
+        self.cache[:, 0, rows, :, :length] = interleaved(state.keys.float()).transpose(1, 2)[:, None]
+        self.cache[:, 1, rows, :, :length] = state.values.float().transpose(1, 2)[:, None]
         window = state.conv.shape[1]
         past = [(self.steps - window + i) % (window + 1) for i in range(window)]  # places, oldest token first
-        self.ring[:, past, row] = state.conv.float()
-        self.ssm[:, row] = torch.unflatten(state.ssm, 1, (self.config.mamba_n_groups, -1)).flatten(2, 3).mT
-        self._starts.append(length - self.steps)
-        self.active += 1
-        return row
+        self.ring[:, past, rows] = state.conv.float()[:, :, None]
+        self.ssm[:, rows] = torch.unflatten(state.ssm, 1, (self.config.mamba_n_groups, -1)).flatten(2, 3).mT[:, None]
+        self._starts += [length - self.steps] * copies
+        self.active += copies
+        return first
 
     def remove(self, row: int) -> None:
         """Free a row; the last active row moves into it."""

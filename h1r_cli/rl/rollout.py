@@ -7,6 +7,7 @@ sampling corrects for the change. A rollout is stopped so once at most.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
@@ -37,6 +38,7 @@ T = TypeVar("T")
 REWARD = "reward"  # its name in the pool
 NOT_ENDED = Verdict(0.0, False, None, NO_VERDICT + "the rollout has not ended")
 POLL_S = 0.1
+GATHER_S = 0.02  # in which completions are gathered: a message to the judges costs as much as a short verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +103,14 @@ class _Rolling:
         self._again: set[str] = set()  # dropped by the engine, and asked for once more
         self._stopped: set[str] = set()
         self._judging: dict[int, tuple[Completed, str]] = {}  # job -> what it judges
+        self._polled = 0.0  # when the judges were last heard
 
     def generate(self) -> None:
         """Hand each completion to the judges as it ends."""
         roller = self.roller
         for name in self._places:
             self._submit(name)
-        for completed in collect(roller.engine, lambda tokens: roller.watch.event(f"{tokens} tokens")):
+        for completed in collect(roller.engine, self._generated):
             name = completed.request_id
             one = self.wanted[self._places[name]]
             if completed.end == "aborted" and name not in self._stopped:
@@ -121,9 +124,15 @@ class _Rolling:
                 self._find(completed, text, NOT_ENDED)
                 continue
             self._judging[roller.judges.submit(Job(REWARD, one.problem, text))] = completed, text
-            self._take_verdicts()
             self._running.discard(name)
             self._stop_the_last()
+
+    def _generated(self, tokens: int) -> None:
+        """The engine has gone on: now and then see what the judges have, who are given work by this, too."""
+        self.roller.watch.event(f"{tokens} tokens")
+        if self._judging and time.monotonic() - self._polled > GATHER_S:
+            self._take_verdicts()
+            self._polled = time.monotonic()
 
     def await_verdicts(self) -> None:
         """Until all are judged."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -169,25 +170,36 @@ class TorchEngine:
         import torch
 
         while self._waiting and len(self._running) < self._slots:
-            free = self._slots - len(self._running)
-            arrivals = [self._waiting.popleft() for _ in range(min(free, len(self._waiting), self._prompt_cache))]
+            arrivals = self._arrivals(self._slots - len(self._running))
             self._prefill([one.request.prompt_ids for one in arrivals])
             logits = []
-            for one in arrivals:
-                first, state = self._prompts[one.request.prompt_ids]
-                logits.append(first)
-                self._awake().admit(state)
-                self._running.append(one)
+            for prompt, traces in groupby(arrivals, key=lambda one: one.request.prompt_ids):
+                first, state = self._prompts[prompt]
+                admitted = list(traces)
+                self._awake().admit(state, len(admitted))
+                self._running += admitted
+                logits += [first] * len(admitted)
             self._take(self._running[-len(arrivals) :], torch.stack(logits))
 
+    def _arrivals(self, free: int) -> list[InFlight]:
+        """The next requests, at most `free`, whose prompts the cache can hold at once."""
+        arrivals: list[InFlight] = []
+        prompts: set[tuple[int, ...]] = set()
+        while self._waiting and len(arrivals) < free:
+            prompts.add(self._waiting[0].request.prompt_ids)
+            if len(prompts) > self._prompt_cache:
+                break
+            arrivals.append(self._waiting.popleft())
+        return arrivals
+
     def _prefill(self, prompts: list[tuple[int, ...]]) -> None:
-        new = []
+        new: dict[tuple[int, ...], None] = {}
         for prompt in prompts:
             if prompt in self._prompts or prompt in new:
                 self._counts["prompt_tokens_shared"] += len(prompt)
             else:
                 self._counts["prompt_tokens"] += len(prompt)
-                new.append(prompt)
+                new[prompt] = None
         for group in _within(new, self._prefill_tokens):
             logits, states = self._model.prefill(group)
             self._prompts.update(zip(group, zip(logits, states, strict=True), strict=True))
@@ -241,7 +253,7 @@ class TorchEngine:
         self._prompts.clear()
 
 
-def _within(prompts: list[tuple[int, ...]], limit_tokens: int) -> Iterator[list[tuple[int, ...]]]:
+def _within(prompts: Iterable[tuple[int, ...]], limit_tokens: int) -> Iterator[list[tuple[int, ...]]]:
     """Runs of prompts of at most `limit_tokens` together; a longer one stands alone."""
     group: list[tuple[int, ...]] = []
     for prompt in prompts:
