@@ -144,6 +144,11 @@ class FalconH1ForCausalLM(nn.Module):
         """Where the weights are."""
         return self.lm_head.weight.device
 
+    @property
+    def vocabulary(self) -> int:
+        """V."""
+        return self.config.vocab_size
+
     def hidden(self, token_ids: Tensor, documents: Documents) -> Tensor:
         """Last hidden states, after the final norm, of documents laid end to end: [N] -> [N, D]."""
         normed: Tensor = self.model(token_ids, documents, choose(self.device, self.kernels))

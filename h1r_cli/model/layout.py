@@ -114,12 +114,7 @@ class Layout:
         buckets, sources, reals = [], [], []
         for part in parts or [range(len(lengths))]:
             for members in _like_lengths(lengths, part, MAX_PADDING if chunk is None else None):
-                rows, steps = torch.tensor(members)[:, None], torch.arange(lengths[members[0]])  # [B, 1], [L]
-                chunks = None
-                if chunk is not None:
-                    chunks = Chunks.of([-(-lengths[number] // chunk) for number in members], device)
-                    number, row = chunks.numbers.T[:, :, None]  # [R, 1]
-                    rows, steps = rows[row[:, 0]], number * chunk + torch.arange(chunk)  # [R, 1], [R, L]
+                chunks, rows, steps = _rows(members, lengths, chunk, device)
                 real = steps < sizes[rows]  # [R, L]
                 sources.append((starts[rows] + torch.minimum(steps, sizes[rows] - 1)).flatten())
                 reals.append(real.flatten())
@@ -161,6 +156,18 @@ class Layout:
             return places
         joined: Tensor = _Join.apply(places, self.moves)  # type: ignore[no-untyped-call]
         return joined
+
+
+def _rows(
+    members: Sequence[int], lengths: Sequence[int], chunk: int | None, device: torch.device | str
+) -> tuple[Chunks | None, Tensor, Tensor]:
+    """A bucket's chunks, if it has any; each row's document [R, 1]; and what of it each place has, [R, L] or [L]."""
+    numbers = torch.tensor(members)
+    if chunk is None:
+        return None, numbers[:, None], torch.arange(lengths[members[0]])
+    chunks = Chunks.of([-(-lengths[number] // chunk) for number in members], device)
+    parts, rows = chunks.numbers.T  # [R]
+    return chunks, numbers[rows, None], parts[:, None] * chunk + torch.arange(chunk)
 
 
 def with_copies(layout: Layout, index: Tensor, device: torch.device | str) -> Layout:

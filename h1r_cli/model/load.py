@@ -43,6 +43,12 @@ class HubModel(nn.Module):
         super().__init__()
         self.hub = hub
 
+    @property
+    def vocabulary(self) -> int:
+        """V."""
+        size: int = self.hub.config.get_text_config().vocab_size
+        return size
+
     def hidden(self, token_ids: Tensor, documents: Documents) -> Tensor:
         """Last hidden states, as the head takes them, of documents without prefixes: [N] -> [N, D]."""
         lengths = torch.tensor(documents.lengths, device=token_ids.device)

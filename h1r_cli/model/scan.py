@@ -179,7 +179,7 @@ class _Decay:
 
     def between(self) -> Tensor:
         """[M, G, R, Q, Q], from token j to token i for i >= j, else 0."""
-        log = self.log.permute(0, 2, 3, 1)  # [M, G, R, Q]
+        log = self.log.permute(0, 2, 3, 1).contiguous()  # [M, G, R, Q], else the differences take five times as long
         difference = (log[..., :, None] - log[..., None, :]).to(self.dtype)
         return difference.exp2_().tril_()
 

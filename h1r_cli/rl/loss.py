@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-CHUNK_TOKENS = 2048  # their logits exist at once: [2048, 130048] in float32 is 1 GiB
 MAX_LOG_RATIO = 20.0  # before exp, as in verl
 SUMS = ("tokens", "clipped", "capped", "mismatch", "entropy", "reference_kl", "policy_loss", "nll_loss")
 
@@ -126,7 +125,7 @@ def token_logprobs(
     targets: Tensor,
     logits: Callable[[Tensor], Tensor],
     temperature: float,
-    chunk_tokens: int = CHUNK_TOKENS,
+    chunk_tokens: int | None = None,
     entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """log pi of each token, and the entropy of the distribution it was drawn from: [n] float32 each, nats.
@@ -134,8 +133,9 @@ def token_logprobs(
     Args:
         hidden: [n, D], the model's last hidden state where each of the tokens is predicted.
         targets: [n] int64.
-        logits: [n, D] -> [n, V]; called `chunk_tokens` at a time, and again in the backward pass when there is more
-            than one chunk: [n, V] never exists.
+        logits: [n, D] -> [n, V].
+        chunk_tokens: how many `logits` is called with at a time, and again in the backward pass when there is more
+            than one chunk: [n, V] then never exists. None: all.
         temperature: the distribution is softmax(logits / temperature), the one that was sampled.
         entropy_gradient: whether entropies are differentiated too.
     """
@@ -148,7 +148,7 @@ def token_logprobs(
             entropies = log_z - (scores.softmax(-1) * scores).sum(-1)
         return logprobs, entropies
 
-    if len(targets) <= chunk_tokens:
+    if chunk_tokens is None or len(targets) <= chunk_tokens:
         return of_chunk(hidden, targets)
     parts = zip(torch.split(hidden, chunk_tokens), torch.split(targets, chunk_tokens), strict=True)
     found = [checkpoint(of_chunk, part, wanted, use_reentrant=False) for part, wanted in parts]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from h1r_cli.data.packing import IGNORED
 from h1r_cli.rl.loss import Objective, Terms, policy_loss, token_logprobs
 from h1r_cli.rl.rows import COLUMNS, PolicyRowTensors
-from h1r_cli.sft.row_loss import PackedModel
+from h1r_cli.sft.row_loss import PackedModel, chunk_tokens
 
 
 class PolicyLoss(nn.Module):
@@ -37,12 +37,13 @@ class PolicyLoss(nn.Module):
         """
         learnt = (row.targets != IGNORED).nonzero()[:, 0]  # [n]
         with torch.autocast(row.token_ids.device.type, self.autocast, enabled=self.autocast is not None):
-            hidden = self.model.hidden(row.token_ids, row.documents)[learnt]
+            hidden = self.model.hidden(row.token_ids, row.documents).index_select(0, learnt)
             logprobs, entropies = token_logprobs(
                 hidden,
                 row.targets[learnt],
                 self.model.logits,
                 self.temperature,
+                chunk_tokens(self.model),
                 entropy_gradient=self.objective.entropy_coef > 0,
             )
         terms = self._terms(row, learnt)

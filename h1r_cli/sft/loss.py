@@ -11,14 +11,12 @@ from torch.utils.checkpoint import checkpoint
 
 from h1r_cli.data.packing import IGNORED
 
-CHUNK_TOKENS = 2048  # their logits exist at once: [2048, 130048] in float32 is 1 GiB
-
 
 def loss_sum(
     hidden: Tensor,
     targets: Tensor,
     logits: Callable[[Tensor], Tensor],
-    chunk_tokens: int = CHUNK_TOKENS,
+    chunk_tokens: int | None = None,
     fused: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """The summed cross-entropy of a row's learnt tokens, in nats; float32 scalar.
@@ -34,19 +32,20 @@ def loss_sum(
     Args:
         hidden: [N, D], the model's last hidden state.
         targets: [N] int64, the token to predict at each place, or `IGNORED`.
-        logits: [n, D] -> [n, V]; called on learnt places only, `chunk_tokens` at a time, and again in the
-            backward pass when there is more than one chunk: [N, V] never exists.
+        logits: [n, D] -> [n, V]; called on learnt places only.
+        chunk_tokens: how many it is called with at a time, and again in the backward pass when there is more than one
+            chunk: [N, V] then never exists. None: all.
         fused: a kernel that gives the sum of [n, D] against [n] by itself.
     """
     learnt = (targets != IGNORED).nonzero().squeeze(1)  # [n]
-    hidden, targets = hidden[learnt], targets[learnt]
+    hidden, targets = hidden.index_select(0, learnt), targets[learnt]
     if fused is not None and len(learnt):
         return fused(hidden, targets)
 
     def chunk_sum(part: Tensor, wanted: Tensor) -> Tensor:
         return cross_entropy(logits(part).float(), wanted, reduction="sum")
 
-    if len(learnt) <= chunk_tokens:
+    if chunk_tokens is None or len(learnt) <= chunk_tokens:
         return chunk_sum(hidden, targets)
     total = torch.zeros((), device=hidden.device)
     for part, wanted in zip(torch.split(hidden, chunk_tokens), torch.split(targets, chunk_tokens), strict=True):

@@ -41,11 +41,22 @@ class RowTensors:
         )
 
 
+CHUNK_TOKENS, CHUNK_LOGITS = 2048, 1 << 26  # whichever is more exists at once: [2048, 130048] in float32 is 1 GiB
+
+
 class PackedModel(Protocol):
     """A causal LM over documents laid end to end, each blind to the others."""
 
+    @property
+    def vocabulary(self) -> int: ...  # V
+
     def hidden(self, token_ids: Tensor, documents: Documents, /) -> Tensor: ...  # [N] -> [N, D]
     def logits(self, hidden: Tensor, /) -> Tensor: ...  # [n, D] -> [n, V]
+
+
+def chunk_tokens(model: PackedModel) -> int:
+    """Of how many tokens the logits exist at once."""
+    return max(CHUNK_TOKENS, CHUNK_LOGITS // model.vocabulary)
 
 
 class RowLoss(nn.Module):
@@ -64,4 +75,5 @@ class RowLoss(nn.Module):
 
     def _loss(self, hidden: Tensor, row: RowTensors, group: int) -> Tensor:
         targets = row.targets if self.groups == 1 else row.targets.masked_fill(row.groups != group, IGNORED)
-        return loss_sum(hidden, targets, self.model.logits, fused=getattr(self.model, "fused_loss", None))
+        fused = getattr(self.model, "fused_loss", None)
+        return loss_sum(hidden, targets, self.model.logits, chunk_tokens(self.model), fused)

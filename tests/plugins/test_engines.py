@@ -8,6 +8,7 @@ import torch
 from h1r_cli.deepconf.confidence import sampled_confidence, token_confidence
 from h1r_cli.errors import ConfigError
 from h1r_cli.generation import collect
+from h1r_cli.model.falcon_h1 import FalconH1ForCausalLM
 from h1r_cli.model.load import load_model
 from h1r_cli.model.weights import read_weights
 from h1r_cli.types import Finished, Request, Sampling, Tokens
@@ -244,6 +245,22 @@ def test_a_prompt_is_prefilled_once_for_all_of_its_traces(tiny):
     assert stats.generated_tokens == 10 * FREE.max_tokens
 
 
+def test_the_prompts_of_all_that_waits_are_prefilled_in_one_pass(tiny, monkeypatch):
+    passes = []
+    prefill = FalconH1ForCausalLM.prefill
+    monkeypatch.setattr(
+        FalconH1ForCausalLM, "prefill", lambda model, prompts: passes.append(len(prompts)) or prefill(model, prompts)
+    )
+    requests = [
+        request(f"{number}-{seed}", prompt, seed) for number, prompt in enumerate(PROMPTS) for seed in range(3)
+    ]
+    with torch_engine(model=tiny, slots=len(requests)) as engine:
+        run(engine, requests)
+    with torch_engine(model=tiny, slots=len(requests), prompt_cache=len(PROMPTS) - 1) as engine:
+        run(engine, requests)
+    assert passes == [len(PROMPTS), len(PROMPTS) - 1, 1]
+
+
 def test_a_small_prompt_cache_costs_time_and_changes_nothing(tiny):
     requests = [
         request(f"{seed}-{number}", prompt, seed) for seed in range(3) for number, prompt in enumerate(PROMPTS)
@@ -285,6 +302,5 @@ def test_replicas_of_vllm_that_do_not_fit_on_the_devices_are_refused_before_anyt
 
 
 def test_each_process_of_vllm_sees_its_own_devices():
-    seen = [environment("cuda", 2 * number, 2, 1)["CUDA_VISIBLE_DEVICES"] for number in range(4)]
+    seen = [environment("cuda", 2 * number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(4)]
     assert seen == ["0,1", "2,3", "4,5", "6,7"]
-    assert environment("cpu", 0, 1, 3)["VLLM_CPU_KVCACHE_SPACE"] == "3"
