@@ -1,19 +1,19 @@
 """Our reinforcement learning against TRL's `GRPOTrainer` on the same model and prompts: seconds per step.
 
     python benchmarks/rl_peer.py --peer-python trl-env/bin/python [--batch 8x8] [--batch 16x16] [--turns 3]
-        [--steps 4] [--max-tokens 128] [--trl 64] [--threads 2]
+        [--steps 4] [--max-tokens 128] [--trl 64] [--threads 2] [--engine torch | vllm]
 
 TRL lives in an environment of its own:
 
     python3 -m venv trl-env && trl-env/bin/pip install torch==2.13.0 transformers==5.24.0 trl==1.16.0
 
 The model is h1r-nano, float32 on the CPU; a step is PROBLEMS x GROUP rollouts of `arith`'s split `rl`, the same
-problems in the same order on both sides, and one update on all of them. Ours is the loop of `h1r train-rl` with the
-engine `torch`, but for one thing: groups that teach nothing are trained on too, as TRL does, so that a step generates
-and trains as many rollouts on both sides. TRL generates with transformers' `generate`. Loss ("sequence-mean", TRL's
-"grpo"), clipping, temperature, learning rate, AdamW and the reward (the right number in the last box) are the same;
-neither has a KL term. Ours alone has importance weights, for which it keeps what the engine's log-probabilities were;
-TRL without vLLM has none.
+problems in the same order on both sides, and one update on all of them. Ours is the loop of `h1r train-rl`, but for
+one thing: groups that teach nothing are trained on too, as TRL does, so that a step generates and trains as many
+rollouts on both sides. TRL generates with transformers' `generate`, ours with `--engine`. Loss ("sequence-mean",
+TRL's "grpo"), clipping, temperature, learning rate, AdamW and the reward (the right number in the last box) are the
+same; neither has a KL term. Ours alone has importance weights, for which it keeps what the engine's log-probabilities
+were; TRL without vLLM has none.
 
 `--trl` is how many rollouts TRL takes in one pass of training; unset, several are tried for a turn each, and the
 fastest is kept. Each side is a process of its own with `--threads` threads, our judges in further ones. After
@@ -135,10 +135,11 @@ def main() -> None:
     )
     parser.add_argument("--trl", type=int, metavar="ROLLOUTS", help="of one of TRL's passes; unset: the fastest")
     parser.add_argument("--max-tokens", type=int, default=128, help="of a response")
-    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--warmup", type=int, default=4)
     parser.add_argument("--steps", type=int, default=4, help="of a turn")
     parser.add_argument("--turns", type=int, default=3, help="of each side")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--engine", default="torch", choices=["torch", "vllm"], help="of ours")
     asked = parser.parse_args()
     for batch in asked.batch or ["8x8", "16x16"]:
         problems, group = map(int, batch.split("x"))
@@ -154,6 +155,7 @@ def main() -> None:
                 steps=asked.steps,
                 turns=asked.turns,
                 threads=asked.threads,
+                engine=asked.engine,
             )
             compare(asked, job, folder)
 

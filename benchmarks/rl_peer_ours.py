@@ -37,6 +37,7 @@ def ours(job: Job, steps: Steps) -> None:
     from h1r_cli.train.step import Updater
     from h1r_cli.types import Sampling
     from h1r_plugins.engines.torch_engine import torch_engine
+    from h1r_plugins.engines.vllm.engine import vllm_engine
 
     class EveryGroup(Supply):
         """A batch is what one generation gave, groups that teach nothing included, as TRL's is."""
@@ -65,7 +66,7 @@ def ours(job: Job, steps: Steps) -> None:
     sampling = Sampling(TEMPERATURE, top_p=1.0, max_tokens=job.max_tokens)
     workers = len(os.sched_getaffinity(0))  # as by default
     with (
-        torch_engine(model=Path(job.model), slots=SLOTS) as engine,
+        {"torch": torch_engine, "vllm": vllm_engine}[job.engine](model=Path(job.model), slots=SLOTS) as engine,
         Pool(judge, {REWARD: ("math", {})}, workers) as pool,
     ):
         supply = EveryGroup(

@@ -31,6 +31,7 @@ class Job:
     turns: int
     threads: int
     per_device: int = 0  # rollouts of one of TRL's passes
+    engine: str = "torch"  # of ours
 
     @property
     def all_steps(self) -> int:
