@@ -101,6 +101,18 @@ def test_inside_by_stream_and_in_a_replay_traces_are_cut_at_the_same_token(engin
         assert {done.end for done in found.values()} == {"pruned", "length"}
 
 
+def test_requests_that_outgrow_the_cache_are_preempted_counted_and_no_different(tiny):
+    long = replace(FREE, max_tokens=450)
+    requests = [Request(str(seed), (*PROMPTS[0], seed), replace(long, seed=seed)) for seed in range(8)]
+    with vllm_engine(model=tiny, slots=8, max_model_len=1024, eager=True, kv_cache_gib=0.003) as engine:
+        found, stats = run(engine, requests), engine.stats()
+    with torch_engine(model=tiny) as oracle:
+        wanted = run(oracle, requests)
+    assert stats.preemptions > 0
+    assert stats.generated_tokens == 8 * 450  # what is computed again is not drawn again
+    assert {name: done.ids for name, done in found.items()} == {name: done.ids for name, done in wanted.items()}
+
+
 def test_a_cut_request_gives_its_slot_back_at_once(engine):
     policy, free = lowest_window(window_tokens=2), replace(FREE, max_tokens=100, ignore_eos=False)
     before = engine.stats()

@@ -52,7 +52,7 @@ def vllm_engine(
     max_model_len: int = 0,
     batched_tokens: int = 0,
     memory_frac: float = 0.9,
-    kv_cache_gib: int = 2,  # vLLM reads whole numbers alone
+    kv_cache_gib: float = 2.0,
     eager: bool = False,
     chunk_tokens: int = 0,
     stall_s: float = 600.0,
@@ -91,20 +91,21 @@ def vllm_engine(
             max_model_len=max_model_len or None,
             batched_tokens=batched_tokens or None,
             memory_frac=memory_frac,
+            kv_cache_bytes=int(kv_cache_gib * 2**30) if device == "cpu" else None,
             eager=eager,
             log=str(folder / f"vllm-{number}.log"),
-            environment=environment(device, first_device + number * tensor_parallel, tensor_parallel, kv_cache_gib),
+            environment=environment(device, first_device + number * tensor_parallel, tensor_parallel),
         )
         for number in range(replicas)
     ]
     return VllmEngine(model, options, stall_s, start_s, stream=chunk_tokens > 0)
 
 
-def environment(device: str, first: int, tensor_parallel: int, kv_cache_gib: int) -> dict[str, str]:
-    """What a process must find in its environment before it imports vLLM: its devices, and its cache on a CPU."""
+def environment(device: str, first: int, tensor_parallel: int) -> dict[str, str]:
+    """What a process must find in its environment before it imports vLLM: its devices among it."""
     common = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
     if device == "cpu":
-        return {**common, "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib)}
+        return common
     mine = range(first, first + tensor_parallel)
     return {**common, "CUDA_VISIBLE_DEVICES": ",".join(map(str, mine))}
 

@@ -33,6 +33,7 @@ class Options:
     max_model_len: int | None
     batched_tokens: int | None
     memory_frac: float
+    kv_cache_bytes: int | None
     eager: bool
     log: str
     environment: dict[str, str] = field(default_factory=dict)
@@ -107,6 +108,7 @@ def serve(pipe: Connection, options: Options) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ |= options.environment
+    os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would come before `kv_cache_bytes`
     try:
         Server(pipe, options).run()
     except EOFError:  # the engine has gone
@@ -255,6 +257,7 @@ def engine_args(options: Options) -> Any:
         max_model_len=options.max_model_len,
         max_num_batched_tokens=options.batched_tokens,
         gpu_memory_utilization=options.memory_frac,
+        kv_cache_memory_bytes=options.kv_cache_bytes,
         enforce_eager=options.eager,
         enable_prefix_caching=False,
         async_scheduling=False,
