@@ -13,8 +13,6 @@ something comes before, Q tokens of a chunk, G groups, R heads of a group (H = G
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -192,8 +190,9 @@ def _carry(after: Tensor, kept: Tensor, initial: Tensor, chunks: Chunks) -> None
     """
     if len(initial):
         after[: len(initial)].addcmul_(initial, kept[: len(initial)])
-    for previous, own in _steps(chunks):
-        after[own].addcmul_(after[previous], kept[own])
+    steps, shares = (torch.split(t, chunks.counts) for t in (after, kept))
+    for previous, own, share in zip(steps, steps[1:], shares[1:], strict=False):
+        own.addcmul_(previous[: len(own)], share)
 
 
 def _carry_back(grad_after: Tensor, grad_before: Tensor, kept: Tensor, chunks: Chunks) -> Tensor | None:
@@ -202,23 +201,13 @@ def _carry_back(grad_after: Tensor, grad_before: Tensor, kept: Tensor, chunks: C
     `grad_after` [M, G, R, P, S] holds those of each document's last state, and `grad_before` [F, G, R, P, S] is what
     the chunks ask of the state before them by reading it.
     """
-    first = len(grad_after) - len(grad_before)
-    for previous, own in reversed(list(_steps(chunks))):
-        asked = grad_before[own.start - first : own.stop - first]
-        torch.addcmul(asked, grad_after[own], kept[own], out=grad_after[previous])
-    if first:
-        return None
-    begin = chunks.counts[0]
-    return torch.addcmul(grad_before[:begin], grad_after[:begin], kept[:begin])
-
-
-def _steps(chunks: Chunks) -> Iterator[tuple[slice, slice]]:
-    """For each step but the first its chunks, and before them those that they go on from."""
-    start = 0
-    for previous, own in pairwise(chunks.counts):
-        begin = start + previous
-        yield slice(start, start + own), slice(begin, begin + own)
-        start = begin
+    goes_on = len(grad_before) == len(grad_after)  # and so does each document's first chunk, from the initial state
+    steps, shares = (torch.split(t, chunks.counts) for t in (grad_after, kept))
+    asked = torch.split(grad_before, chunks.counts if goes_on else chunks.counts[1:])
+    for k in range(1, len(steps)):
+        own, previous = steps[-k], steps[-k - 1]
+        torch.addcmul(asked[-k], own, shares[-k], out=previous[: len(own)])
+    return torch.addcmul(asked[0], steps[0], shares[0]) if goes_on else None
 
 
 def _before(after: Tensor, initial: Tensor, chunks: Chunks) -> Tensor:
