@@ -190,7 +190,7 @@ def _carry(after: Tensor, kept: Tensor, initial: Tensor, chunks: Chunks) -> None
     """
     if len(initial):
         after[: len(initial)].addcmul_(initial, kept[: len(initial)])
-    steps, shares = (torch.split(t, chunks.counts) for t in (after, kept))
+    steps, shares = (torch.split(t, list(chunks.counts)) for t in (after, kept))
     for previous, own, share in zip(steps, steps[1:], shares[1:], strict=False):
         own.addcmul_(previous[: len(own)], share)
 
@@ -202,8 +202,8 @@ def _carry_back(grad_after: Tensor, grad_before: Tensor, kept: Tensor, chunks: C
     the chunks ask of the state before them by reading it.
     """
     goes_on = len(grad_before) == len(grad_after)  # and so does each document's first chunk, from the initial state
-    steps, shares = (torch.split(t, chunks.counts) for t in (grad_after, kept))
-    asked = torch.split(grad_before, chunks.counts if goes_on else chunks.counts[1:])
+    steps, shares = (torch.split(t, list(chunks.counts)) for t in (grad_after, kept))
+    asked = torch.split(grad_before, list(chunks.counts if goes_on else chunks.counts[1:]))
     for k in range(1, len(steps)):
         own, previous = steps[-k], steps[-k - 1]
         torch.addcmul(asked[-k], own, shares[-k], out=previous[: len(own)])

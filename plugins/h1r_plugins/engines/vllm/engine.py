@@ -62,10 +62,9 @@ def vllm_engine(
 
     `slots` completions run at once in each of `replicas` processes of `tensor_parallel` devices; 0 replicas are as
     many as `devices` from `first_device` on hold, one on a CPU. `max_model_len` is of a prompt with its completion,
-    `batched_tokens` of a step. `chunk_tokens` 0 reports requests at their end, else token by token. `memory_frac` of
-    a GPU is vLLM's; `kv_cache_gib` is its cache on a CPU. `eager` starts faster and decodes slower on a GPU. A
-    process without a token for `stall_s` seconds, or not ready after `start_s`, is ended.
-    """
+    `batched_tokens` of a step. `chunk_tokens` 0 reports requests at their end, else each token. `memory_frac` of a GPU
+    is vLLM's; `kv_cache_gib` is its cache on a CPU. `eager` starts faster and decodes slower on a GPU. A process
+    without a token for `stall_s` seconds, or not ready after `start_s`, is ended."""
     if min(tensor_parallel, slots) < 1 or replicas < 0:
         raise ConfigError("an engine's slots and tensor_parallel are at least 1", fix="raise the one that is below 1")
     replicas = replicas or (1 if device == "cpu" else devices // tensor_parallel)
@@ -94,9 +93,11 @@ def vllm_engine(
             kv_cache_bytes=int(kv_cache_gib * 2**30) if device == "cpu" else None,
             eager=eager,
             log=str(folder / f"vllm-{number}.log"),
-            environment=environment(device, first_device + number * tensor_parallel, tensor_parallel),
+            environment=environment(device, first, tensor_parallel),
         )
-        for number in range(replicas)
+        for number, first in enumerate(
+            range(first_device, first_device + replicas * tensor_parallel, tensor_parallel)
+        )
     ]
     return VllmEngine(model, options, stall_s, start_s, stream=chunk_tokens > 0)
 
@@ -104,10 +105,8 @@ def vllm_engine(
 def environment(device: str, first: int, tensor_parallel: int) -> dict[str, str]:
     """What a process must find in its environment before it imports vLLM: its devices among it."""
     common = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
-    if device == "cpu":
-        return common
-    mine = range(first, first + tensor_parallel)
-    return {**common, "CUDA_VISIBLE_DEVICES": ",".join(map(str, mine))}
+    mine = ",".join(map(str, range(first, first + tensor_parallel)))
+    return common if device == "cpu" else {**common, "CUDA_VISIBLE_DEVICES": mine}
 
 
 class VllmEngine:
