@@ -53,7 +53,7 @@ def vllm_engine(
     batched_tokens: int = 0,
     memory_frac: float = 0.9,
     kv_cache_gib: float = 2.0,
-    eager: bool = False,
+    eager: bool = False,  # starts faster, decodes slower on a GPU
     chunk_tokens: int = 0,
     stall_s: float = 600.0,
     start_s: float = 1800.0,
@@ -61,10 +61,10 @@ def vllm_engine(
     """vLLM. 0 leaves a size to vLLM; `dtype` auto is float32 on a CPU and bfloat16 on a GPU.
 
     `slots` completions run at once in each of `replicas` processes of `tensor_parallel` devices; 0 replicas are as
-    many as `devices` from `first_device` on hold, one on a CPU. `max_model_len` is of a prompt with its completion,
-    `batched_tokens` of a step. `chunk_tokens` 0 reports requests at their end, else each token. `memory_frac` of a GPU
-    is vLLM's; `kv_cache_gib` is its cache on a CPU. `eager` starts faster and decodes slower on a GPU. A process
-    without a token for `stall_s` seconds, or not ready after `start_s`, is ended."""
+    many as `devices` from `first_device` on hold, one on a CPU. `max_model_len` is of prompt and completion together,
+    `batched_tokens` of a step, `kv_cache_gib` of a CPU's cache; `memory_frac` is vLLM's. `chunk_tokens` 0 reports
+    whole requests, else each token. A process silent for `stall_s` seconds, or not ready after `start_s`, is ended.
+    """
     if min(tensor_parallel, slots) < 1 or replicas < 0:
         raise ConfigError("an engine's slots and tensor_parallel are at least 1", fix="raise the one that is below 1")
     replicas = replicas or (1 if device == "cpu" else devices // tensor_parallel)
@@ -93,11 +93,9 @@ def vllm_engine(
             kv_cache_bytes=int(kv_cache_gib * 2**30) if device == "cpu" else None,
             eager=eager,
             log=str(folder / f"vllm-{number}.log"),
-            environment=environment(device, first, tensor_parallel),
+            environment=environment(device, first_device + number * tensor_parallel, tensor_parallel),
         )
-        for number, first in enumerate(
-            range(first_device, first_device + replicas * tensor_parallel, tensor_parallel)
-        )
+        for number in range(replicas)
     ]
     return VllmEngine(model, options, stall_s, start_s, stream=chunk_tokens > 0)
 
