@@ -71,6 +71,7 @@ def plain_vllm(pipe: Connection, asked: argparse.Namespace) -> None:
         done = llm.generate(prompts, params, use_tqdm=False)
         seconds = time.monotonic() - started
         pipe.send(sum(len(one.outputs[0].token_ids) for one in done) / seconds)
+    llm.llm_engine.engine_core.shutdown()  # else this process waits for vLLM's, which waits for it
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from h1r_cli.settings.base import Part, Source, Table
 from h1r_cli.settings.sampled import SampledSettings, Scoring
@@ -23,7 +23,11 @@ class Stage(Table):
 
     domains: tuple[str, ...] = Field(("math",), description="which problems are drawn; empty: all")
     steps: int | None = Field(None, ge=1, description="optimiser steps; unset: all that are left")
-    problems: tuple[Source, ...] = Field((), description="of this stage alone, such as problems curated anew")
+    problems: tuple[Source, ...] = Field(
+        (),
+        validation_alias=AliasChoices("from", "problems"),  # `[[stage.from]]`
+        description="of this stage alone, such as problems curated anew",
+    )
 
 
 class RolloutSampling(Table):

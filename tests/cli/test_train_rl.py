@@ -151,6 +151,14 @@ def test_a_dry_run_prints_the_arithmetic_and_writes_nothing(train, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("key", ["from", "problems"])  # the second is what a run's config.toml has
+def test_a_stage_may_have_problems_of_its_own(train, key):
+    own = '{source="arith", split="rl", size=50}'
+    done = train("run", f"stage=[{{steps=3, {key}=[{own}]}}, {{}}]", flags=("--dry-run",))
+    assert "stage 1: 50 problems, 3 steps of 2 groups" in done.stdout
+    assert "stage 2: 2,000 problems, 1 steps of 2 groups" in done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", [("zero_stage=3",), ("zero_stage=2", "sequence_parallel=2")])
 def test_two_ranks_train_as_one_process_does(train, tmp_path, alone, parallel):
