@@ -125,14 +125,19 @@ class _Rolling:
                 continue
             self._judging[roller.judges.submit(Job(REWARD, one.problem, text))] = completed, text
             self._running.discard(name)
+            if self._gathered or 2 * len(self._running) < len(self.wanted):  # else more will come soon
+                self._take_verdicts()
             self._stop_the_last()
 
     def _generated(self, tokens: int) -> None:
         """The engine has gone on: now and then see what the judges have, who are given work by this, too."""
         self.roller.watch.event(f"{tokens} tokens")
-        if self._judging and time.monotonic() - self._polled > GATHER_S:
+        if self._judging and self._gathered:
             self._take_verdicts()
-            self._polled = time.monotonic()
+
+    @property
+    def _gathered(self) -> bool:
+        return time.monotonic() - self._polled > GATHER_S
 
     def await_verdicts(self) -> None:
         """Until all are judged."""
@@ -177,6 +182,7 @@ class _Rolling:
                 self.roller.engine.abort(name)
 
     def _take_verdicts(self, wait_s: float = 0.0) -> None:
+        self._polled = time.monotonic()
         for job, verdict in self.roller.judges.poll(wait_s):
             completed, text = self._judging.pop(job)
             self._find(completed, text, verdict)
