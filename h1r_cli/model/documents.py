@@ -49,7 +49,7 @@ class Documents:
     offsets: Tensor
     whole: Layout
     prefixes: Prefixes | None = None
-    _apart: dict[int | None, Layout] = field(default_factory=dict)
+    _apart: dict[int | None, Layout] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def from_lengths(

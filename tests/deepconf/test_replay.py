@@ -45,11 +45,8 @@ def test_levels_cut_at_the_token_where_the_pruner_cuts(trace, window, free, exac
     assert isinstance(policy, GivesLevels)
     levels = policy.levels(np.array(trace, dtype=np.int64))
     cut = cut_by_levels(levels, end)
-    borders = [
-        free,
-        levels[exact] if exact < len(trace) and levels[exact] < 2**62 else free,
-    ]  # a level, and one above
-    for threshold in {unit + more for unit in map(int, borders) for more in (0, 1)}:
+    level = int(levels[exact]) if exact < len(trace) and levels[exact] < 2**62 else free
+    for threshold in (free, free + 1, level, level + 1):
         assert cut(threshold / NAT) == cut_tokens(policy, threshold / NAT, trace, end)
     between = (free + 0.5) / NAT  # between two units
     assert cut(between) == cut_tokens(policy, between, trace, end)

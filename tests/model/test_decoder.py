@@ -10,7 +10,8 @@ from h1r_cli.errors import H1RError
 from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.decode import Decoder
 
-LOGITS_OFF = 1e-4  # one in some hundred: a gated norm over a few channels near 0 magnifies the rounding of two ways
+LOGITS_OFF = 1e-5
+DRAWN_LOGITS_OFF = 1e-4  # of configs at random: a gated norm over a few channels near 0 magnifies rounding
 examples = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 SMALL = FalconH1Config(
     vocab_size=VOCAB,
@@ -47,7 +48,7 @@ def test_prefill_and_steps_give_the_logits_of_the_full_pass(config, prompts, lim
     stepped = decoded(decoder, texts, prompts, steps)
     for row, (length, logits) in enumerate(zip(prompts, full, strict=True)):
         assert off(first[row], logits[length - 1]) < LOGITS_OFF
-        assert off(stepped[row], logits[length:]) < LOGITS_OFF
+        assert off(stepped[row], logits[length:]) < DRAWN_LOGITS_OFF
 
 
 def test_steps_give_the_logits_of_transformers():

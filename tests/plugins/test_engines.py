@@ -1,14 +1,14 @@
 """The Engine contract, kept by both built-in engines on a tiny model; transformers is the oracle."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
+from engine_requests import FREE, PROMPTS, StopAfter, ids_of, request, run
 
 from h1r_cli.deepconf.confidence import sampled_confidence, token_confidence
 from h1r_cli.errors import ConfigError
 from h1r_cli.generation import collect
-from h1r_cli.model.falcon_h1 import FalconH1ForCausalLM
 from h1r_cli.model.load import load_model
 from h1r_cli.model.weights import read_weights
 from h1r_cli.types import Finished, Request, Sampling, Tokens
@@ -17,44 +17,7 @@ from h1r_plugins.engines.transformers_engine import transformers_engine
 from h1r_plugins.engines.vllm.engine import environment, vllm_engine
 
 ENGINES = {"torch": torch_engine, "transformers": transformers_engine}
-PROMPTS = [(5, 6, 7), (9,), tuple(range(20, 57)), (5, 6, 8)]
-FREE = Sampling(temperature=1.0, top_p=1.0, max_tokens=24, ignore_eos=True)
-
 every_engine = pytest.mark.parametrize("factory", ENGINES.values(), ids=ENGINES)
-
-
-def request(name, prompt, seed=0, **more):
-    return Request(name, prompt, replace(FREE, seed=seed), confidences=("top-k", "sampled"), **more)
-
-
-def run(engine, requests):
-    """All requests together; each one's completion by its id."""
-    for one in requests:
-        engine.submit(one)
-    return {done.request_id: done for done in collect(engine)}
-
-
-def ids_of(found):
-    return {name: done.ids for name, done in found.items()}
-
-
-@dataclass(frozen=True)
-class StopAfter:
-    """A policy and pruner that keeps `tokens` tokens less one."""
-
-    tokens: int
-
-    def score(self, token_confidences, /):
-        return 0.0
-
-    def start(self, threshold_nats, /):
-        left = iter(range(self.tokens - 1, -1, -1))
-
-        class Countdown:
-            def keep(self, token_confidence, /):
-                return next(left) > 0
-
-        return Countdown()
 
 
 def test_the_torch_engine_writes_what_transformers_writes(tiny):
@@ -220,63 +183,6 @@ def test_what_cannot_be_run_is_refused_when_it_is_submitted(factory, tiny):
         engine.submit(request("a", PROMPTS[0]))
         with pytest.raises(ConfigError, match="in flight already"):
             engine.submit(request("a", PROMPTS[0]))
-
-
-# --- the torch engine's own: batching, slots, shared prompts ---
-
-
-def test_a_trace_depends_on_neither_its_batch_nor_its_order(tiny):
-    requests = [
-        request(f"{seed}-{number}", prompt, seed) for seed in range(8) for number, prompt in enumerate(PROMPTS)
-    ]
-    with torch_engine(model=tiny, slots=32) as wide, torch_engine(model=tiny, slots=1) as alone:
-        together, apart = run(wide, requests), run(alone, requests[::-1])
-    for name, done in together.items():
-        assert done.ids == apart[name].ids
-        assert done.behaviour_logprobs == pytest.approx(apart[name].behaviour_logprobs, abs=1e-4)
-
-
-def test_a_prompt_is_prefilled_once_for_all_of_its_traces(tiny):
-    with torch_engine(model=tiny, slots=4, prompt_cache=2) as engine:
-        run(engine, [request(str(seed), PROMPTS[2], seed) for seed in range(10)])
-        stats = engine.stats()
-    assert stats.prompt_tokens == len(PROMPTS[2])
-    assert stats.prompt_tokens_shared == 9 * len(PROMPTS[2])
-    assert stats.generated_tokens == 10 * FREE.max_tokens
-
-
-def test_the_prompts_of_all_that_waits_are_prefilled_in_one_pass(tiny, monkeypatch):
-    passes = []
-    prefill = FalconH1ForCausalLM.prefill
-    monkeypatch.setattr(
-        FalconH1ForCausalLM, "prefill", lambda model, prompts: passes.append(len(prompts)) or prefill(model, prompts)
-    )
-    requests = [
-        request(f"{number}-{seed}", prompt, seed) for number, prompt in enumerate(PROMPTS) for seed in range(3)
-    ]
-    with torch_engine(model=tiny, slots=len(requests)) as engine:
-        run(engine, requests)
-    with torch_engine(model=tiny, slots=len(requests), prompt_cache=len(PROMPTS) - 1) as engine:
-        run(engine, requests)
-    assert passes == [len(PROMPTS), len(PROMPTS) - 1, 1]
-
-
-def test_a_small_prompt_cache_costs_time_and_changes_nothing(tiny):
-    requests = [
-        request(f"{seed}-{number}", prompt, seed) for seed in range(3) for number, prompt in enumerate(PROMPTS)
-    ]
-    with torch_engine(model=tiny, slots=8) as large, torch_engine(model=tiny, slots=8, prompt_cache=1) as small:
-        assert {n: d.ids for n, d in run(large, requests).items()} == {
-            n: d.ids for n, d in run(small, requests).items()
-        }
-        assert small.stats().prompt_tokens > large.stats().prompt_tokens
-
-
-def test_a_pruned_slot_goes_to_the_next_request_at_once(tiny):
-    # one slot: 5 pruned traces of 4 tokens; each costs its prefill and three decode steps, and no more
-    with torch_engine(model=tiny, slots=1) as engine:
-        run(engine, [request(str(seed), PROMPTS[0], seed, policy=StopAfter(4)) for seed in range(5)])
-        assert engine.stats().decode_steps == 5 * 3
 
 
 def test_another_architecture_is_refused_with_the_engine_that_runs_it(tmp_path, tiny):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from h1r_cli.data.packing import IGNORED
 from h1r_cli.sft.loss import loss_sum
+from h1r_cli.sft.row_loss import chunk_tokens
 
 
 def test_two_tokens_by_hand():
@@ -19,6 +21,11 @@ def test_two_tokens_by_hand():
     hidden = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.8, 0.2]]).log()
     targets = torch.tensor([0, IGNORED, 1])
     assert loss_sum(hidden, targets, lambda h: h).item() == pytest.approx(-math.log(0.9) - math.log(0.2))
+
+
+@pytest.mark.parametrize(("vocabulary", "tokens"), [(130_048, 2048), (32_768, 2048), (16_384, 4096), (314, 213_722)])
+def test_logits_of_more_tokens_exist_at_once_where_the_vocabulary_is_small(vocabulary, tokens):
+    assert chunk_tokens(SimpleNamespace(vocabulary=vocabulary)) == tokens
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
