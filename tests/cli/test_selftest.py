@@ -38,6 +38,7 @@ class Leaking(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.inner = load_model(NANO)
+        self.vocabulary = self.inner.vocabulary
 
     def hidden(self, token_ids, documents):
         return self.inner.hidden(token_ids, Documents.from_lengths([len(token_ids)]))
