@@ -110,6 +110,7 @@ def test_requests_that_outgrow_the_cache_are_preempted_counted_and_no_different(
         wanted = run(oracle, requests)
     assert stats.preemptions > 0
     assert stats.generated_tokens == 8 * 450  # what is computed again is not drawn again
+    assert (stats.prompt_tokens, stats.prompt_tokens_shared) == (8 * (len(PROMPTS[0]) + 1), 0)  # as vLLM counts them
     assert {name: done.ids for name, done in found.items()} == {name: done.ids for name, done in wanted.items()}
 
 

@@ -20,15 +20,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from h1r_cli import hookimpl
 from h1r_cli.errors import ConfigError, MissingExtraError
-from h1r_cli.types import (
-    Capabilities,
-    CutsByWindow,
-    Engine,
-    EngineStats,
-    Finished,
-    Request,
-    Tokens,
-)
+from h1r_cli.types import Capabilities, CutsByWindow, Engine, EngineStats, Finished, Request, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +111,7 @@ class VllmEngine:
         self._owner: dict[str, Replica] = {}
         self._judges: dict[str, Judge] = {}  # pruners that run here
         self._outbox: deque[Tokens | Finished] = deque()
-        self._counts = {"prompt_tokens": 0, "generated_tokens": 0}
+        self._generated_tokens = 0
         self._loaded: tuple[tempfile.TemporaryDirectory[str], int] | None = None
 
     @property
@@ -179,7 +171,6 @@ class VllmEngine:
         roomiest = min(self.replicas, key=lambda replica: len(replica.requests))
         roomiest.submit(Submit(plan, request.prompt_ids, stream=self._stream or judge is not None))
         self._owner[request.id] = roomiest
-        self._counts["prompt_tokens"] += len(request.prompt_ids)
 
     def events(self) -> Iterator[Tokens | Finished]:
         from multiprocessing.connection import wait
@@ -244,16 +235,22 @@ class VllmEngine:
             self._reload()
 
     def stats(self) -> EngineStats:
-        steps = sum(replica.steps for replica in self.replicas)
-        preempted = sum(replica.preemptions for replica in self.replicas)
-        return EngineStats(**self._counts, decode_steps=steps, running=len(self._owner), preemptions=preempted)
+        told = [replica.progress for replica in self.replicas]
+        return EngineStats(
+            prompt_tokens=sum(one.prompt_tokens for one in told),
+            prompt_tokens_shared=sum(one.prompt_tokens_shared for one in told),
+            generated_tokens=self._generated_tokens,
+            decode_steps=sum(one.steps for one in told),
+            running=len(self._owner),
+            preemptions=sum(one.preemptions for one in told),
+        )
 
     # --- events of the processes ---
 
     def _take(self, replica: Replica, event: object) -> None:
         if isinstance(event, Tokens):
             replica.requests[event.request_id] += len(event.ids)
-            self._counts["generated_tokens"] += len(event.ids)
+            self._generated_tokens += len(event.ids)
             judge = self._judges.get(event.request_id)
             if judge is None:
                 self._outbox.append(event)

@@ -86,11 +86,14 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """It is alive: steps, tokens and preemptions so far. Sent while it steps, once a second, and before it rests."""
+    """It is alive: steps, tokens, preemptions, and of the requests that have ended the tokens of their prompts, which
+    were computed or taken from a cache. Sent while it steps, once a second, and before it rests."""
 
     steps: int
     tokens: int
     preemptions: int
+    prompt_tokens: int
+    prompt_tokens_shared: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ class Server:
         self._requests: dict[str, Submit] = {}
         self._sent: dict[str, int] = {}  # tokens reported, of the requests that stream
         self._version = self._steps = self._tokens = 0
+        self._prompt_tokens = self._shared_tokens = 0  # as vLLM has them, of the requests that have ended
         self._preempted: dict[str, int] = {}  # how often, of the requests that ever were
         self._told = time.monotonic()
 
@@ -187,13 +191,17 @@ class Server:
         for output in self._engine.step():
             if output.finished:
                 ended[output.request_id] = "length" if output.outputs[0].finish_reason == "length" else "stop"
+                shared = output.num_cached_tokens or 0
+                self._shared_tokens += shared
+                self._prompt_tokens += len(output.prompt_token_ids) - shared
         self._steps += 1
         for request in self._engine.engine_core.engine_core.scheduler.requests.values():
             if request.num_preemptions:
                 self._preempted[request.request_id] = request.num_preemptions
         resting = len(ended) == len(self._requests)
         if resting or time.monotonic() - self._told >= PROGRESS_S:
-            self._pipe.send(Progress(self._steps, self._tokens, sum(self._preempted.values())))
+            preempted, prompts = sum(self._preempted.values()), (self._prompt_tokens, self._shared_tokens)
+            self._pipe.send(Progress(self._steps, self._tokens, preempted, *prompts))
             self._told = time.monotonic()
         if ended or self._sent:
             self._report(ended)

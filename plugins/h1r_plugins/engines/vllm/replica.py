@@ -23,7 +23,7 @@ class Replica:
         self.number, self._options, self._stall_s = number, options, stall_s
         self.requests: dict[str, int] = {}  # in flight, and how many of their tokens were reported
         self._asked: dict[str, float] = {}  # when they were handed over
-        self.steps = self.tokens = self.preemptions = 0
+        self.progress = Progress(0, 0, 0, 0, 0)
         self._last_event = "it was started"
         self._failed = False  # then its log is kept
         context = multiprocessing.get_context("spawn")
@@ -62,7 +62,7 @@ class Replica:
                 if isinstance(event, Failed):
                     raise self._failure(event)
                 if isinstance(event, Progress):
-                    self.steps, self.tokens, self.preemptions = event.steps, event.tokens, event.preemptions
+                    self.progress = event
                     self._last_event = f"step {event.steps:,}, {event.tokens:,} tokens reported"
                     continue
                 self._last_event = f"{type(event).__name__} of {getattr(event, 'request_id', 'the engine')}"
