@@ -1,9 +1,10 @@
 """Whether a question that is trained on is one that is tested on.
 
 PAPER section 4.1 matches exact strings against all benchmarks and does not say how they are normalised. Ours are
-equal when their letters and digits are (NFKC, case folded). Beside that, which is ours: a question holds a tested one
-when at least a share of the tested one's runs of N words are in it. Runs that more than MOST_OWNERS tested questions
-have, as instructions do, count for none; a question shorter than N words is matched exactly only.
+equal when their letters and digits are (NFKC, case folded), and the signs of arithmetic before digits: 2+2 is not
+2-2. Beside that, which is ours: a question holds a tested one when at least a share of the tested one's runs of N
+words are in it. Runs that more than MOST_OWNERS tested questions have, as instructions do, count for none; a question
+shorter than N words is matched exactly only.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 N = 13  # words, as GPT-3 (arXiv 2005.14165, appendix C) has it
 MOST_OWNERS = 3
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(r"(?:([-+/]|(?<!\*)\*(?!\*))[\s$]*(?=\d))?([^\W_]+)")  # sign before a number (no **bold**), word
+_SIGNS = str.maketrans("\u2212\u2013\u00d7\u00b7\u22c5\u00f7\u2044", "--***//")  # minus, en dash, times, dots, by
 _FACTOR = 0x9E3779B97F4A7C15  # odd, so that no word of a run is lost modulo 2^64
 
 
@@ -82,10 +84,11 @@ def index(problems: Iterable[tuple[str, Problem]]) -> Tested:
     named: list[tuple[str, str, str]] = []
     exact: dict[bytes, int] = {}
     owners: defaultdict[int, set[int]] = defaultdict(set)
-    for place, (benchmark, problem) in enumerate(problems):
-        words = words_of(problem.text)
+    for benchmark, problem in problems:
+        words, place = words_of(problem.text), len(named)
+        if exact.setdefault(_identity(words), place) != place:  # a question that is there counts once
+            continue
         named.append((benchmark, problem.id, problem.text))
-        exact.setdefault(_identity(words), place)
         for run in run_hashes(words).tolist():
             owners[run].add(place)
     counted = sorted((run, tuple(sorted(who))) for run, who in owners.items() if len(who) <= MOST_OWNERS)
@@ -96,12 +99,13 @@ def index(problems: Iterable[tuple[str, Problem]]) -> Tested:
 
 
 def words_of(text: str) -> list[str]:
-    """Its runs of letters and digits, NFKC and case folded.
+    """Its runs of letters and digits, NFKC and case folded; a number with the sign of arithmetic before it.
 
-    >>> words_of("Find $x^2$, where\\\\ x = ２.")
-    ['find', 'x', '2', 'where', 'x', '2']
+    >>> words_of("Find $x^2 - 3$, where\\\\ x = ２.")
+    ['find', 'x', '2', '-3', 'where', 'x', '2']
     """
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    plain = unicodedata.normalize("NFKC", text).casefold().translate(_SIGNS)
+    return [sign + word for sign, word in _WORD.findall(plain)]
 
 
 def run_hashes(words: list[str]) -> NDArray[np.uint64]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from h1r_cli.data.contamination import N, index, words_of
 from h1r_cli.types import Problem
+from h1r_plugins.data.arith import arith
 
 DATA = Path(__file__).parents[2] / "../shared/data"
 RULE = "Please reason step by step and put your final answer within a box at the very end of it."
@@ -25,6 +26,19 @@ def test_the_same_letters_and_digits_are_the_same_question():
     found = look_in("What is $2 + 2$?").find("what is 2+2")
     assert (found.benchmark, found.problem_id, found.exact) == ("b", "0", True)
     assert look_in("What is $2 + 2$?").find("what is 2+3") is None
+
+
+def test_questions_that_differ_by_a_sign_alone_are_two():
+    assert look_in("What is $2 + 2$?").find("what is 2-2") is None
+    typeset = "what is 2 \N{MINUS SIGN} 2 or **6** \N{DIVISION SIGN} 2"
+    assert look_in("What is $2 - 2$, or $6 / 2$?").find(typeset).exact
+    tested = index(("arith", problem) for problem in arith(split="test", size=200)())
+    assert [one.text for one in arith(split="rl", size=1000)() if tested.find(one.text)] == []
+
+
+def test_a_question_that_several_benchmarks_have_counts_once():
+    # each run has one owner: with five its runs would be taken for instructions
+    assert look_in(*[LONG] * 5).find(f"An old riddle. {LONG}").overlap_frac == 1.0
 
 
 def test_a_question_within_another_text_is_found_by_its_runs():
