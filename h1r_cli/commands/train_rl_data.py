@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from h1r_cli.errors import DataError, listing
@@ -12,6 +13,7 @@ from h1r_cli.registry import Registry
 
 if TYPE_CHECKING:
     from h1r_cli.rl.curriculum import Curriculum
+    from h1r_cli.rl.curriculum import Stage as Trained
     from h1r_cli.settings import Part, TrainRlSettings
     from h1r_cli.settings.base import Source
     from h1r_cli.settings.rl import Stage
@@ -30,24 +32,51 @@ def curriculum(registry: Registry, settings: TrainRlSettings) -> tuple[Curriculu
     from h1r_cli.rl.curriculum import Curriculum, Stage
 
     shared = _read(registry, settings.problems)
+    names = _Names()
     stages = []
     for number, stage in enumerate(settings.stage, start=1):
         found = _read(registry, stage.problems) if stage.problems else shared
-        stages.append(Stage(_of_domains(found, stage, number), stage.steps))
+        stages.append(Stage(list(map(names.named, _of_domains(found, stage, number))), stage.steps))
     problems = list({problem.id: problem for stage in stages for problem in stage.problems}.values())
     matches = _matches(registry, settings, problems)
-    content = hashlib.sha256()
-    for problem in problems:
-        content.update(f"{problem.id}\0{problem.chat}\0{problem.answer}\0".encode())
     report = {
         "problems": len(problems),
-        "sha256": content.hexdigest(),
+        "renamed": names.renamed,
+        "sha256": _digest(stages),
         "stages": [{"problems": len(stage.problems), "steps": stage.steps} for stage in stages],
-        "disjoint_from": list(settings.disjoint.against),
+        "disjoint_from": list(_disjoint_from(settings)),
         "overlap_allowed": settings.disjoint.allow,
         "matches": matches,
     }
     return Curriculum(stages, settings.seed), report
+
+
+class _Names:
+    """Ids of which none stands for two problems: records without ids are numbered by line, in each table anew."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, tuple[object, ...]] = {}  # id -> what is asked and answered
+        self.renamed = 0
+
+    def named(self, problem: Problem) -> Problem:
+        """The problem, under its own id or, where another problem has that, under `ID#2`, `ID#3` and so on."""
+        content = problem.chat, problem.answer
+        names = (problem.id if place == 1 else f"{problem.id}#{place}" for place in count(1))
+        name = next(name for name in names if self.known.get(name, content) == content)
+        self.renamed += name != problem.id and name not in self.known
+        self.known[name] = content
+        return problem if name == problem.id else replace(problem, id=name)
+
+
+def _digest(stages: Sequence[Trained]) -> str:
+    """Of all problems of all stages, in order."""
+    content = hashlib.sha256()
+    for number, stage in enumerate(stages):
+        if number:
+            content.update(b"\0stage\0")
+        for problem in stage.problems:
+            content.update(f"{problem.id}\0{problem.chat}\0{problem.answer}\0".encode())
+    return content.hexdigest()
 
 
 def _read(registry: Registry, tables: Sequence[Source]) -> list[Problem]:
@@ -78,11 +107,17 @@ def _of_domains(problems: Sequence[Problem], stage: Stage, number: int) -> list[
     return chosen
 
 
+def _disjoint_from(settings: TrainRlSettings) -> tuple[str, ...]:
+    """What the problems must have nothing in common with: what is named, and what the policy is tested on."""
+    tested = settings.evaluation.benchmark
+    return tuple(dict.fromkeys((*settings.disjoint.against, *([tested] if tested else []))))
+
+
 def _matches(registry: Registry, settings: TrainRlSettings, problems: Sequence[Problem]) -> list[dict[str, Any]]:
     from h1r_cli.commands.parts import questions_of
 
-    disjoint = settings.disjoint
-    asked = questions_of(registry, disjoint.against)
+    disjoint, others = settings.disjoint, _disjoint_from(settings)
+    asked = questions_of(registry, others)
     if asked is None:
         return []
     found = [
@@ -91,9 +126,11 @@ def _matches(registry: Registry, settings: TrainRlSettings, problems: Sequence[P
         if (match := asked.find(problem.text, disjoint.overlap_frac)) is not None
     ]
     if found and not disjoint.allow:
+        hit = {one["found"]["benchmark"] for one in found}
         shown = [f"'{one['id']}'" for one in found[:SHOWN]]
         raise DataError(
-            f"{len(found)} of {len(problems)} problems are in {listing(disjoint.against)}: {', '.join(shown)}",
+            f"{len(found)} of {len(problems)} problems are in {listing(hit)}: {', '.join(shown)}",
+            known=f"disjoint.against and evaluation.benchmark name {listing(others)}",
             fix="leave them out (h1r curate does), or set disjoint.allow, which is recorded",
         )
     return found
