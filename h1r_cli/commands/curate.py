@@ -50,7 +50,10 @@ def command(
     asked = problems(registry, file=given["file"], data=given["data"], prompt=given["prompt"], limit=given["limit"])
     with_reference("the problems", asked)
     verifier = verifiers(registry, {REWARD: settings.reward})[REWARD]
-    facts = options.data_facts(given, asked) | {"rewards": reward_facts({REWARD: verifier})}
+    facts = options.data_facts(given, asked) | {
+        "overlap_allowed": settings.disjoint.allow,
+        "rewards": reward_facts({REWARD: verifier}),
+    }
     judges = pool({REWARD: settings.reward}, settings.scoring)
     path = out or default_path("curate")
     with open_run(path, "curate", resolved, resume=resume, facts=facts) as run, judges:

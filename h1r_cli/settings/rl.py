@@ -35,8 +35,8 @@ class RolloutSampling(Table):
 
     temperature: float = Field(0.85, gt=0.0, description="PAPER table 2")
     max_tokens: int = Field(49_152, ge=1, description="of a response (PAPER table 2: 48K)")
-    min_tokens: int = Field(0, ge=0, description="before which none ends")
-    top_p: float = Field(1.0, description="1: the trainer has no log-probabilities of a truncated distribution")
+    min_tokens: int = Field(0, description="0: the trainer has no log-probabilities of a truncated distribution")
+    top_p: float = Field(1.0, description="1, for the same reason")
     top_k: int = Field(0, description="0, for the same reason")
 
     def sampling(self) -> Sampling:
@@ -120,13 +120,15 @@ class Evaluation(Table):
 class Disjoint(Table):
     """What the problems must have nothing in common with (PAPER section 3: disjoint from the SFT data)."""
 
-    against: tuple[str, ...] = Field((), description="benchmarks, or data sources as NAME:key=value")
+    against: tuple[str, ...] = Field(
+        (), description="benchmarks, or data sources as NAME:key=value; train-rl adds evaluation.benchmark"
+    )
     overlap_frac: float = Field(
         0.5,
         gt=0.0,
         description="share of a question's runs of 13 words that is a match (ours); above 1: exact",
     )
-    allow: bool = Field(False, description="train all the same; it is recorded in data_report.json")
+    allow: bool = Field(False, description="take them all the same; it is recorded in manifest.json")
 
 
 class CurateSettings(SampledSettings):
@@ -180,6 +182,11 @@ class TrainRlSettings(TrainSettings):
             raise ValueError(
                 f"rollout.top_p is {self.rollout.top_p:g} and rollout.top_k {self.rollout.top_k}, and the trainer "
                 "cannot compute log-probabilities of a truncated distribution: set top_p = 1 and top_k = 0"
+            )
+        if self.rollout.min_tokens:
+            raise ValueError(
+                f"rollout.min_tokens is {self.rollout.min_tokens}, and the trainer cannot compute log-probabilities "
+                "of a distribution without its end tokens: set min_tokens = 0"
             )
         if self.evaluation.sampling.seed:
             raise ValueError("evaluation.sampling.seed is derived for each completion: set seed instead")

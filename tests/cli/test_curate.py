@@ -26,6 +26,7 @@ def test_problems_are_curated_resumed_and_trained_on(tmp_path):
     run = tmp_path / "run"
     report = json.loads((run / "report.json").read_text())
     assert report["left_out"] == {"unverifiable": 0, "not-disjoint": 3}
+    assert json.loads((run / "manifest.json").read_text())["overlap_allowed"] is False
     assert sum(report["fates"].values()) == 21
     assert f"{report['kept']} of 24 problems kept" in done.stdout
     kept = [json.loads(line) for line in (run / "problems.jsonl").read_text().splitlines()]

@@ -119,6 +119,12 @@ def test_a_truncated_distribution_is_refused(train):
     assert "set top_p = 1 and top_k = 0" in done.stderr
 
 
+def test_so_is_one_without_its_end_tokens(train):
+    done = train("run", "rollout.min_tokens=3", status=2)
+    assert "rollout.min_tokens is 3" in done.stderr
+    assert "set min_tokens = 0" in done.stderr
+
+
 @pytest.mark.parametrize("updates", [1, 2])
 def test_an_engine_that_samples_otherwise_than_the_trainer_computes_is_refused_with_the_figure(train, updates):
     sets = ("grpo.largest_mismatch=1e-12", 'engine.dtype="bfloat16"', f"grpo.updates_per_batch={updates}")

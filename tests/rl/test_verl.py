@@ -137,7 +137,7 @@ BY_HAND = {  # those whose other values are of no plain kind
 
 
 ASIDE = (*verl_limits.OURS, *verl_limits.DESCRIPTIONS, *verl_limits.LAUNCHERS)
-ONE_VALUE = ("rollout.top_p", "rollout.top_k")
+ONE_VALUE = ("rollout.min_tokens", "rollout.top_p", "rollout.top_k")
 
 
 @pytest.mark.parametrize(
