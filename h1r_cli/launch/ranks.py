@@ -96,11 +96,10 @@ def joined(settings: RunSettings) -> Iterator[tuple[Ranks, str]]:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if kind == "cuda":
         torch.cuda.set_device(local)
-    dist.init_process_group(
-        "nccl" if kind == "cuda" else "gloo", timeout=timedelta(seconds=settings.launch.timeout_s)
-    )
+    timeout = timedelta(seconds=settings.launch.timeout_s)
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=timeout)
     try:
-        yield ranks_of(settings.parallel.sequence_parallel), f"cuda:{local}" if kind == "cuda" else kind
+        yield ranks_of(settings.parallel.sequence_parallel, timeout), f"cuda:{local}" if kind == "cuda" else kind
     finally:
         dist.destroy_process_group()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TypeVar, cast
 
 import torch
@@ -26,6 +27,7 @@ class Ranks:
     world: int = 1
     shard: Whole = WHOLE
     control: dist.ProcessGroup | None = None  # on the CPU; None where there is but one process
+    timeout: timedelta | None = None  # of a wait for the others; None: torch's
 
     @property
     def data_world(self) -> int:
@@ -83,18 +85,24 @@ ALONE = Ranks()
 
 def apart(ranks: Ranks) -> Ranks:
     """The same ranks with a group of their own to talk over, for another thread; every process must call it."""
-    return ranks if ranks.control is None else replace(ranks, control=dist.new_group(backend="gloo"))
+    if ranks.control is None:
+        return ranks
+    return replace(ranks, control=dist.new_group(backend="gloo", timeout=ranks.timeout))
 
 
-def joined(sequence_parallel: int) -> Ranks:
-    """This process's ranks, once torch.distributed is initialised; every process must call it."""
+def joined(sequence_parallel: int, timeout: timedelta | None = None) -> Ranks:
+    """This process's ranks, once torch.distributed is initialised; every process must call it.
+
+    Args:
+        timeout: of every wait for the others, after which torch raises; None: torch's own, half an hour on a CPU.
+    """
     from h1r_cli.train.sequence_parallel import Ulysses
 
     rank, world = dist.get_rank(), dist.get_world_size()
     shard = WHOLE
     for first in range(0, world, sequence_parallel):
         members = list(range(first, first + sequence_parallel))
-        group = dist.new_group(members) if sequence_parallel > 1 else None
+        group = dist.new_group(members, timeout=timeout) if sequence_parallel > 1 else None
         if group is not None and rank in members:
             shard = Ulysses(group)
-    return Ranks(rank, world, shard, dist.new_group(backend="gloo"))
+    return Ranks(rank, world, shard, dist.new_group(backend="gloo", timeout=timeout), timeout)
