@@ -121,19 +121,19 @@ def _matches(registry: Registry, settings: TrainRlSettings, problems: Sequence[P
     if asked is None:
         return []
     found = [
-        {"id": problem.id, "question": problem.text, "found": asdict(match)}
+        (problem, match)
         for problem in problems
         if (match := asked.find(problem.text, disjoint.overlap_frac)) is not None
     ]
     if found and not disjoint.allow:
-        hit = {one["found"]["benchmark"] for one in found}
-        shown = [f"'{one['id']}'" for one in found[:SHOWN]]
+        hit = {match.benchmark for _, match in found}
+        shown = [f"'{problem.id}'" for problem, _ in found[:SHOWN]]
         raise DataError(
             f"{len(found)} of {len(problems)} problems are in {listing(hit)}: {', '.join(shown)}",
             known=f"disjoint.against and evaluation.benchmark name {listing(others)}",
             fix="leave them out (h1r curate does), or set disjoint.allow, which is recorded",
         )
-    return found
+    return [{"id": problem.id, "question": problem.text, "found": asdict(match)} for problem, match in found]
 
 
 @dataclass(frozen=True, slots=True)
