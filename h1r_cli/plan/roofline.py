@@ -7,9 +7,10 @@ it takes at least the time of its bytes at the memory's bandwidth, and of its op
     ops(B, L)   = B (2 W + 4 A L + 4 N)        K bytes of keys and values a token, S of state a sequence
     step(B, L)  = max(bytes / (d bandwidth), ops / (d peak))         d devices that share the model
 
-A model without a state space has S = N = 0. What is left out: the prompt's reads, activations, the communication of
-d devices, launches, sampling; so a bound, and the share of it that is reached is told beside what was measured
-(Williams et al. 2009, the roofline). Hybrid models are those whose K is small and whose S does not grow: at which
+The first token comes of the prompt's own pass, which needs the head for its last token alone; each further token is
+a step. A model without a state space has S = N = 0. What is left out: the prompt's reads, activations, the
+communication of d devices, launches, sampling; so a bound, and the share of it that is reached is told beside what was
+measured (Williams et al. 2009, the roofline). Hybrid models are those whose K is small and whose S does not grow: at which
 length and batch that pays is where two bounds cross.
 """
 
@@ -36,7 +37,8 @@ class Footprint:
     """What of a model a step reads and computes; see the module. Sizes in bytes are for the types that it runs in."""
 
     matrix_weights: int  # of all matrix products, the head's with them, the embedding's lookup without
-    weight_bytes: int  # of these
+    head_weights: int  # the head's
+    weight_bytes: int  # of all of these
     attention_width: int  # A: layers x heads x head width
     kv_bytes_per_token: int  # K
     state_elements: int  # N: layers x mixer heads x head width x state size
@@ -76,6 +78,7 @@ def footprint(
     embedding = 0 if config.get("tie_word_embeddings") else hidden * vocabulary
     return Footprint(
         matrix_weights=weights,
+        head_weights=hidden * vocabulary,
         weight_bytes=round(weights * weight_bytes),
         attention_width=layers * heads * width,
         kv_bytes_per_token=round(2 * layers * kv_heads * width * kv_bytes),
@@ -108,9 +111,14 @@ def step_s(model: Footprint, device: Device, batch: float, length_tokens: float,
 
 
 def prefill_s(model: Footprint, device: Device, batch: float, input_tokens: int, devices: int = 1) -> float:
-    """The least time of `batch` prompts, in seconds: their operations, causal attention at half its square."""
-    a_token = 2 * model.matrix_weights + 2 * model.attention_width * input_tokens + 4 * model.state_elements
-    return max(batch * input_tokens * a_token / device.flops_per_s, model.weight_bytes / device.bytes_per_s) / devices
+    """The least time of `batch` prompts until each has its first token, in seconds.
+
+    Of their operations causal attention is half its square, and the head sees each prompt's last token.
+    """
+    inner = model.matrix_weights - model.head_weights
+    a_token = 2 * inner + 2 * model.attention_width * input_tokens + 4 * model.state_elements
+    done = batch * (input_tokens * a_token + 2 * model.head_weights)
+    return max(done / device.flops_per_s, model.weight_bytes / device.bytes_per_s) / devices
 
 
 def generate_s(
@@ -121,20 +129,23 @@ def generate_s(
     Both of a step's two times are linear in the length, so that their larger one is a line with at most one corner:
     the steps are summed exactly on either side of it.
     """
-    first, last = input_tokens + 1, input_tokens + output_tokens
+    begun = prefill_s(model, device, batch, input_tokens, devices)
+    first, last = input_tokens + 1, input_tokens + output_tokens - 1
+    if last < first:
+        return begun
 
     def summed(low: int, high: int) -> float:
         count = high - low + 1
         return count * (step_s(model, device, batch, low, devices) + step_s(model, device, batch, high, devices)) / 2
 
-    low, high = first, last  # the corner, if there is one, lies between: steps are a line on each side
     bound = _read_bound(model, device, batch, first)
     if _read_bound(model, device, batch, last) == bound:
-        return prefill_s(model, device, batch, input_tokens, devices) + summed(first, last)
+        return begun + summed(first, last)
+    low, high = first, last  # the corner lies between
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if _read_bound(model, device, batch, middle) == bound else (low, middle)
-    return prefill_s(model, device, batch, input_tokens, devices) + summed(first, low) + summed(high, last)
+    return begun + summed(first, low) + summed(high, last)
 
 
 def _read_bound(model: Footprint, device: Device, batch: float, length_tokens: float) -> bool:
@@ -161,15 +172,20 @@ def tokens_per_s(
 
 def largest_batch(model: Footprint, device: Device, length_tokens: int, devices: int = 1, share: float = 0.9) -> int:
     """How many sequences of this length fit beside the weights into `share` of the devices' memory; 0 for none."""
-    free = share * device.memory_bytes * devices - model.held_bytes
-    return max(0, int(free // (model.kv_bytes_per_token * length_tokens + model.state_bytes)))
+    return sequences_in(model, length_tokens, share * device.memory_bytes * devices - model.held_bytes)
+
+
+def sequences_in(model: Footprint, length_tokens: int, room_bytes: float) -> int:
+    """How many sequences of this length a room of so many bytes holds; 0 for none."""
+    return max(0, int(room_bytes // (model.kv_bytes_per_token * length_tokens + model.state_bytes)))
 
 
 def crossing_tokens(model: Footprint, other: Footprint, batch: int) -> float | None:
-    """The length beyond which a step of `model` reads less than one of `other`; None where it always or never does.
+    """The length at which a step of either reads as much; None where one reads less from the first token on.
 
-    In memory's time alone, which is what bounds a step at any batch that fits.
+    Beyond it whichever keeps fewer bytes of a token reads less. In memory's time alone, which is what bounds a step
+    at any batch that fits.
     """
     less_a_token = batch * (other.kv_bytes_per_token - model.kv_bytes_per_token)
     more = model.weight_bytes - other.weight_bytes + 2 * batch * (model.state_bytes - other.state_bytes)
-    return more / less_a_token if less_a_token > 0 and more > 0 else None
+    return more / less_a_token if less_a_token * more > 0 else None

@@ -16,11 +16,11 @@ function ratios(data) {
     { name: data.names[0], number: true, value: (row) => row.cell.a.output_per_s, show: (row) => rate(row.cell.a.output_per_s) },
     { name: data.names[1], number: true, value: (row) => row.cell.b.output_per_s, show: (row) => rate(row.cell.b.output_per_s) },
     { name: "B / A", number: true, value: (row) => (row.cell.ratio ? row.cell.ratio.value : null), show: (row) => (row.cell.ratio ? row.cell.ratio.value.toFixed(3) : "–") },
-    { name: "95 % interval", value: (row) => (row.cell.ratio ? row.cell.ratio.low : null), show: (row) => (row.cell.ratio ? `${row.cell.ratio.low.toFixed(3)} to ${row.cell.ratio.high.toFixed(3)}` : "a side is not valid") },
+    { name: "95 % interval, or range of fewer than 6 pairs", value: (row) => (row.cell.ratio ? row.cell.ratio.low : null), show: (row) => (row.cell.ratio ? `${row.cell.ratio.low.toFixed(3)} to ${row.cell.ratio.high.toFixed(3)}` : "a side is not valid") },
     { name: "by the roofs", number: true, value: (row) => row.cell.roof_ratio, show: (row) => figures(row.cell.roof_ratio) },
   ];
   const rows = data.cells.map((cell) => ({ cell }));
-  return [el("h2", {}, "B against A"), el("p", { class: "note" }, "Output tokens a second; the ratio is the median of pairs of repeats that were measured in turn."),
+  return [el("h2", {}, "B against A"), el("p", { class: "note" }, "Output tokens a second; the ratio, by device, is the median of pairs of repeats that were measured in turn."),
     sortable(columns, rows, (row, cells) => el("tr", {}, cells)).element];
 }
 

@@ -12,7 +12,7 @@ from h1r_cli.rundir import write_atomically
 from h1r_cli.settings import BenchThroughputSettings
 from h1r_cli.throughput.loop import cell_json
 from h1r_cli.throughput.result import Report
-from h1r_cli.throughput.table import head_lines
+from h1r_cli.throughput.table import crossing_lines, head_lines
 
 
 def write_page(run: Path, report: Report, settings: BenchThroughputSettings) -> None:
@@ -32,10 +32,9 @@ def write_page(run: Path, report: Report, settings: BenchThroughputSettings) -> 
 
 
 def _setup(report: Report, settings: BenchThroughputSettings) -> Mapping[str, Any]:
-    facts = dict(line.split("  ", 1) for line in head_lines(report.sides, report.roofs, {}))
-    crossed = [f"{length:,.0f} tokens at batch {batch}" for batch, length in report.crossings.items() if length]
-    if crossed:
-        facts["A reads less a step than B beyond"] = "; ".join(crossed)
+    facts = dict(line.split("  ", 1) for line in head_lines(report.sides, report.roofs, None))
+    if crossed := "".join(crossing_lines(report.crossings)):
+        facts["by arithmetic"] = crossed
     facts["repeats"] = (
         f"{settings.repeats}, {'each cell on fresh engines' if settings.fresh_engine else 'warm engines'}"
     )

@@ -40,7 +40,7 @@ class BenchThroughputSettings(RunSettings):
         {}, description="further axes of the grid: logprobs, pruning, or any option of the engine, with its values"
     )
     suite: Literal["paper"] | None = Field(None, description="paper: each cell's parallelism as the paper has it")
-    repeats: int = Field(5, ge=1, description="batches that are measured for each cell")
+    repeats: int = Field(6, ge=1, description="batches that are measured for each cell")
     fresh_engine: bool = Field(False, description="start the engines anew for each cell")
     resident: Literal["auto", "both", "one"] = Field(
         "auto", description="one: an engine sleeps while the other is measured; auto: one on GPUs, both on a CPU"

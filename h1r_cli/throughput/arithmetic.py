@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -15,34 +15,43 @@ from h1r_cli.plan.roofline import (
     footprint,
     generate_s,
     largest_batch,
+    sequences_in,
     tokens_per_s,
 )
 from h1r_cli.settings import Hardware, RunSettings
 from h1r_cli.throughput.cell import Cell
 from h1r_cli.throughput.grid import devices
 from h1r_cli.throughput.orders import Peaks
-from h1r_cli.throughput.result import Arithmetic, Roofs
+from h1r_cli.throughput.result import Arithmetic, Crossings, Roofs
 
+MEMORY_FRAC, VLLM_CACHE_GIB = 0.9, 2.0  # the defaults of engine vllm
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 
 def footprint_of(config: Mapping[str, Any], settings: RunSettings) -> Footprint | None:
     """Of a model as its engine runs it; None for an architecture whose arithmetic is not known here.
 
-    The type is the engine's `dtype`, and where that is not given a server's is the config's, vLLM's float32 on a CPU
-    and bfloat16 on a GPU. With `quantization` fp8 weights are of one byte; engine `torch` keeps a state as float32.
+    With `quantization` fp8 weights are of one byte; engine `torch` keeps states, keys and values as float32.
     """
     options = settings.engine.options
-    dtype = options.get("dtype", "auto")
-    if dtype not in BYTES:
-        served = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
-        dtype = served if "base_urls" in options else "float32" if settings.hardware.device == "cpu" else "bfloat16"
-    size = BYTES.get(dtype, 2.0)
+    size = BYTES.get(_dtype(config, settings), 2.0)
     weights = 1.0 if options.get("quantization") == "fp8" else size
+    kept = 4.0 if settings.engine.name == "torch" else size
     try:
-        return footprint(config, weights, size, 4.0 if settings.engine.name == "torch" else size)
+        return footprint(config, weights, kept, kept)
     except DataError:  # its columns stay empty
         return None
+
+
+def _dtype(config: Mapping[str, Any], settings: RunSettings) -> str:
+    """The engine's `dtype`; where that is not given a server's is the config's, and vLLM's bfloat16 on a GPU."""
+    options = settings.engine.options
+    if (given := options.get("dtype")) in BYTES:
+        return str(given)
+    if "base_urls" in options:
+        return str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
+    on_card = settings.engine.name == "vllm" and settings.hardware.device == "cuda"
+    return "bfloat16" if on_card else "float32"
 
 
 def stated_roofs(hardware: Hardware) -> Roofs | None:
@@ -74,7 +83,7 @@ def arithmetic_of(
     if roofs is not None and spread is not None:
         device = Device(roofs.bytes_per_s, roofs.flops_per_s, roofs.memory_bytes)
         shape = cell.input_tokens, cell.output_tokens
-        most = largest_batch(model, device, length, tensor) * replicas
+        most = _largest_batch(model, settings, device, length, tensor) * replicas
         roof = tokens_per_s(model, device, cell.batch, *shape, tensor, replicas)
         least = generate_s(model, device, cell.batch / replicas, *shape, tensor)
     return Arithmetic(
@@ -88,14 +97,26 @@ def arithmetic_of(
     )
 
 
+def _largest_batch(model: Footprint, settings: RunSettings, device: Device, length_tokens: int, tensor: int) -> int:
+    """How many sequences fit: vLLM is told how large its cache is on a CPU, and what share of a GPU it may fill."""
+    options = settings.engine.options
+    if settings.engine.name != "vllm":
+        return largest_batch(model, device, length_tokens, tensor)
+    if settings.hardware.device == "cpu":
+        return sequences_in(model, length_tokens, float(options.get("kv_cache_gib", VLLM_CACHE_GIB)) * 2**30)
+    return largest_batch(model, device, length_tokens, tensor, float(options.get("memory_frac", MEMORY_FRAC)))
+
+
 def crossings(
     configs: Sequence[Mapping[str, Any]], settings: Sequence[RunSettings], batches: Sequence[int]
-) -> dict[int, float | None]:
-    """For each batch the length beyond which a step of A reads less than one of B; nothing without two footprints."""
+) -> Crossings | None:
+    """For each batch the length at which steps of A and B read as much; None without two footprints."""
     models = [footprint_of(config, own) for config, own in zip(configs, settings, strict=True)]
-    if len(models) < 2 or models[0] is None or models[1] is None:
-        return {}
-    return {batch: crossing_tokens(models[0], models[1], batch) for batch in sorted(batches)}
+    a, b = models if len(models) == 2 else (models[0], None)
+    if a is None or b is None:
+        return None
+    beyond: Literal["A", "B"] = "A" if a.kv_bytes_per_token < b.kv_bytes_per_token else "B"
+    return Crossings(beyond, {batch: crossing_tokens(a, b, batch) for batch in sorted(batches)})
 
 
 def _memory_bytes(hardware: Hardware) -> float:

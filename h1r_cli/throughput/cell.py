@@ -19,6 +19,7 @@ from h1r_cli.throughput.timeline import PLAIN, Asking, Timeline, prompts, record
 from h1r_cli.types import Engine
 
 DRAWS = 10_000
+LEAST_FOR_INTERVAL = 6  # fewer values than this hold their median between them less often than in 95 %
 Outcome = Literal["valid", "invalid", "out-of-memory", "failed"]
 
 
@@ -55,7 +56,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How much faster B is than A: the median over pairs of repeats, with the bootstrap's 95 % interval of it."""
+    """How much faster B is than A, by device where their numbers are known: the median over pairs of repeats.
+
+    `low` and `high` are the bootstrap's 95 % interval of it; of fewer pairs than LEAST_FOR_INTERVAL their range.
+    """
 
     value: float
     low: float
@@ -139,30 +143,28 @@ def measure(bench: Measurable, repeats: int) -> Measured:
     return bench.measured()
 
 
-def measure_pair(a: Measurable, b: Measurable, repeats: int) -> tuple[Measured, Measured, Ratio | None]:
-    """Warm both up, then A B B A A B ... in turn, so that what drifts on the machine hits both alike.
-
-    The ratio is None where either is invalid.
-    """
+def measure_pair(a: Measurable, b: Measurable, repeats: int) -> tuple[Measured, Measured]:
+    """Warm both up, then A B B A A B ... in turn, so that what drifts on the machine hits both alike."""
     a.warm_up()
     b.warm_up()
     for number in range(repeats):
         for bench in (a, b) if number % 2 == 0 else (b, a):
             bench.repeat()
-    found = a.measured(), b.measured()
-    return *found, ratio(*found)
+    return a.measured(), b.measured()
 
 
-def ratio(a: Measured, b: Measured, seed: int = 0) -> Ratio | None:
-    """Output tokens a second of B over those of A, pair by pair; None where either is invalid, or has no repeats.
+def ratio(a: Measured, b: Measured, devices: tuple[int, int] = (1, 1), seed: int = 0) -> Ratio | None:
+    """Output tokens a second and device of B over those of A, pair by pair; None where either is invalid or has none.
 
     The interval is of the median over resamples of the pairs (Efron 1979).
     """
     pairs = list(zip(a.repeats, b.repeats, strict=False))
     if not (a.valid and b.valid and pairs):
         return None
-    ratios = [after.output_per_s / before.output_per_s for before, after in pairs]
-    low, high = central_range(medians_of_resamples(ratios, seed).tolist())
+    ratios = [(after.output_per_s / devices[1]) / (before.output_per_s / devices[0]) for before, after in pairs]
+    low, high = min(ratios), max(ratios)
+    if len(ratios) >= LEAST_FOR_INTERVAL:
+        low, high = central_range(medians_of_resamples(ratios, seed).tolist())
     return Ratio(float(np.median(ratios)), low, high, len(pairs))
 
 

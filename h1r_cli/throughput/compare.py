@@ -9,21 +9,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import tomli
 
 from h1r_cli.errors import DataError
 from h1r_cli.evals.statistics import central_range
-from h1r_cli.throughput.cell import medians_of_resamples
+from h1r_cli.throughput.cell import LEAST_FOR_INTERVAL, medians_of_resamples
 from h1r_cli.throughput.result import CellResult, Found, Report
 
-Verdict = Literal["slower", "faster", "as before", "no longer valid", "missing"]
+Verdict = Literal["slower", "faster", "as before", "too few repeats", "no longer valid", "missing"]
+GRID = ("shapes", "batch", "axes", "suite", "seed")  # settings whose cells are compared by name
+LEAST_REPEATS = 3  # in either run, to tell a loss from chance
 LOSSES: tuple[Verdict, ...] = ("slower", "no longer valid", "missing")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One side of a cell in both runs: output tokens a second, and new by old with its 95 % interval.
+    """One side of a cell in both runs: output tokens a second, and new by old with its interval.
 
-    The interval is the bootstrap's, of the medians' ratio; the repeats of two runs are no pairs.
+    The interval is the bootstrap's at 95 %, of the medians' ratio, since the repeats of two runs are no pairs. Of
+    fewer repeats than LEAST_FOR_INTERVAL, `of_range`, it is the ratio of the extremes.
     """
 
     key: str
@@ -34,6 +38,7 @@ class Change:
     ratio: float | None = None
     low: float | None = None
     high: float | None = None
+    of_range: bool = False
 
 
 def read_report(run: Path) -> Report:
@@ -84,15 +89,21 @@ def _change(cell: CellResult, letter: str, before: Found, now: CellResult | None
     if after.outcome != "valid":
         return Change(cell.key, letter, before, after, "no longer valid")
     rates = [[one.output_per_s for one in found.repeats] for found in (before, after)]
-    medians = [medians_of_resamples(values, seed) for seed, values in enumerate(rates)]
-    low, high = central_range((medians[1] / medians[0]).tolist())
     ratio = float(np.median(rates[1]) / np.median(rates[0]))
+    fewest = min(map(len, rates))
+    if few := fewest < LEAST_FOR_INTERVAL:
+        low, high = min(rates[1]) / max(rates[0]), max(rates[1]) / min(rates[0])
+    else:
+        medians = [medians_of_resamples(values, seed) for seed, values in enumerate(rates)]
+        low, high = central_range((medians[1] / medians[0]).tolist())
     verdict: Verdict = "as before"
-    if ratio < 1 - tolerance and high < 1:
+    if fewest < LEAST_REPEATS:
+        verdict = "too few repeats"
+    elif ratio < 1 - tolerance and high < 1:
         verdict = "slower"
     elif ratio > 1 + tolerance and low > 1:
         verdict = "faster"
-    return Change(cell.key, letter, before, after, verdict, ratio, low, high)
+    return Change(cell.key, letter, before, after, verdict, ratio, low, high, few)
 
 
 def table(found: Sequence[Change], tolerance: float) -> Iterator[str]:
@@ -102,20 +113,29 @@ def table(found: Sequence[Change], tolerance: float) -> Iterator[str]:
         new = None if one.new is None else one.new.output_per_s
         line = f"{one.key:<{width}}  {one.side} {_rate(one.old.output_per_s):>10} -> {_rate(new):>10} tokens/s"
         if one.ratio is not None:
-            line += f"  {one.ratio:.3f} (95 % {one.low:.3f} to {one.high:.3f})"
+            line += f"  {one.ratio:.3f} ({'range' if one.of_range else '95 %'} {one.low:.3f} to {one.high:.3f})"
         yield f"{line}  {one.verdict}"
         if one.new is not None and one.verdict == "no longer valid":
             yield from (f"    {reason}" for reason in one.new.reasons)
     lost = sum(one.verdict in LOSSES for one in found)
     yield f"{lost} of {len(found)} are worse: slower by more than {100 * tolerance:g} %, no longer valid, or missing"
+    if unjudged := sum(one.verdict == "too few repeats" for one in found):
+        yield f"{unjudged} were not judged: runs of {LEAST_REPEATS} repeats and more can be"
 
 
 def unlike(old: Path, new: Path) -> Iterator[str]:
-    """What else differs between the two runs, in words."""
-    before, after = (json.loads((run / "manifest.json").read_text(encoding="utf-8")) for run in (old, new))
-    for key in ("machine", "versions", "engines"):
+    """What else differs between the two runs, in words: machine, versions, and the settings but the grid's."""
+    before, after = (_facts(run) for run in (old, new))
+    for key in {**before, **after}:
         if before.get(key) != after.get(key):
-            yield f"{key} differ: {_told(before.get(key), after.get(key))}"
+            yield f"{key}: {_told(before.get(key), after.get(key))}"
+
+
+def _facts(run: Path) -> dict[str, Any]:
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    settings = tomli.loads((run / "config.toml").read_text(encoding="utf-8"))
+    same = {key: value for key, value in settings.items() if key not in GRID}
+    return {key: manifest.get(key) for key in ("machine", "versions")} | same
 
 
 def _told(before: Any, after: Any) -> str:

@@ -25,16 +25,16 @@ class Figures:
     """One batch.
 
     Rates are tokens a second of the whole batch. `prefill_per_s` is of the prompts, until the last request has its
-    first token; `decode_per_s` of the tokens that come while all of the batch is decoding, None where no such time
-    is. `first_token_s` is until the first chunk of tokens, which has `first_chunk_tokens` of them at most;
-    `token_s` is the time between two tokens of a request, after its first chunk. `shared_tokens` of the prompts were
-    taken from a cache; `queued` is how many requests began after another had ended, `preemptions` how often one was
-    computed again for want of memory.
+    first token, None where some were queued; `decode_per_s` of the tokens that come while all of the batch is
+    decoding, None where no such time is. `first_token_s` is until the first chunk of tokens, which has
+    `first_chunk_tokens` of them at most; `token_s` is the time between two tokens of a request, after its first
+    chunk. `shared_tokens` of the prompts were taken from a cache; `queued` is how many requests began after another
+    had ended, `preemptions` how often one was computed again for want of memory.
     """
 
     output_per_s: float
     total_per_s: float
-    prefill_per_s: float
+    prefill_per_s: float | None
     decode_per_s: float | None
     first_token_s: Spread
     token_s: Spread | None
@@ -60,13 +60,14 @@ def figures(timeline: Timeline) -> Figures:
     output = sum(one.tokens for one in served)
     prompt = sum(one.prompt_tokens for one in served)
     begun = max(one.at_s[0] for one in served)
+    queued = _queued(timeline)
     between = [
         (one.at_s[-1] - one.at_s[0]) / (one.tokens - one.counts[0]) for one in served if one.tokens > one.counts[0]
     ]
     return Figures(
         output_per_s=output / timeline.seconds,
         total_per_s=(output + prompt) / timeline.seconds,
-        prefill_per_s=prompt / begun,
+        prefill_per_s=None if queued else prompt / begun,
         decode_per_s=_decode_per_s(timeline, begun),
         first_token_s=_spread([one.at_s[0] for one in served]),
         token_s=_spread(between) if between else None,
@@ -76,17 +77,23 @@ def figures(timeline: Timeline) -> Figures:
         seconds=timeline.seconds,
         output_tokens=output,
         shared_tokens=timeline.shared_tokens,
-        queued=_queued(timeline),
+        queued=queued,
         preemptions=timeline.preemptions,
     )
 
 
 def longest_gap_s(timeline: Timeline) -> float:
-    """The longest time in which no request of the batch got anything, once all had begun: before, prompts take it."""
-    begun = max(one.at_s[0] for one in timeline.served)
+    """The longest time in which no request of the batch got anything and no prompt can have been the cause.
+
+    A prompt may take the time while some requests have not begun and fewer than ever run at once are running.
+    """
+    starts = np.sort([one.at_s[0] for one in timeline.served])
+    ends = np.sort([one.at_s[-1] for one in timeline.served])
     times = np.unique(np.concatenate([np.asarray(one.at_s) for one in timeline.served]))
-    times = times[times >= begun]
-    return float(np.diff(times).max()) if len(times) > 1 else 0.0
+    begun = np.searchsorted(starts, times, "right")
+    running = begun - np.searchsorted(ends, times, "right")
+    decoding = (begun == len(starts)) | (running == running.max())
+    return float(np.diff(times)[decoding[:-1]].max(initial=0.0))
 
 
 def usual_gap_s(timeline: Timeline) -> float:

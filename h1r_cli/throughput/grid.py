@@ -68,22 +68,28 @@ def _cells(settings: BenchThroughputSettings) -> Iterator[Asked]:
         for (given, made), batch in itertools.product(settings.shapes, sorted(settings.batch)):
             cell = Cell(given, made, batch)
             suite = PAPER.get((given, made, batch)) if settings.suite == "paper" else None
-            both = list(enumerate(sides(settings)))
-            engines = tuple(_with(part, of_engine | _layout(suite, place)) for place, (_, part) in both)
-            yield Asked(cell, options, engines, tuple(_published(suite, place, model) for place, (model, _) in both))
+            found = [_side(suite, place, *side, of_engine) for place, side in enumerate(sides(settings))]
+            yield Asked(cell, options, tuple(part for part, _ in found), tuple(published for _, published in found))
 
 
-def _layout(suite: Published | None, place: int) -> dict[str, Value]:
-    """The options of a suite's parallelism."""
-    if suite is None:
-        return {}
-    tensor, replicas = suite.layouts[place]
-    return {"tensor_parallel": tensor, "replicas": replicas}
+def _side(
+    suite: Published | None, place: int, model: str, part: Part, axes: Mapping[str, Value]
+) -> tuple[Part, float | None]:
+    """The engine of one side, and what a suite has for this model on it.
+
+    It is spread as the suite has it, if it can be, unless an axis says otherwise.
+    """
+    layout: dict[str, Value] = {}
+    if suite is not None and _spreads(part):
+        layout = dict(zip(("tensor_parallel", "replicas"), suite.layouts[place], strict=True))
+    engine = _with(part, layout | dict(axes))
+    own = Path(model).name == Path(PAPER_MODELS[place]).name and layout and layout.items() <= engine.options.items()
+    return engine, suite.output_per_s[place] if suite is not None and own else None
 
 
-def _published(suite: Published | None, place: int, model: str) -> float | None:
-    own = suite is not None and Path(model).name == Path(PAPER_MODELS[place]).name
-    return suite.output_per_s[place] if suite is not None and own else None
+def _spreads(part: Part) -> bool:
+    """Whether an engine shares a model between devices, and holds it more than once."""
+    return part.name == "vllm" or "tensor_parallel" in part.options
 
 
 def _with(part: Part, options: Mapping[str, Value]) -> Part:
@@ -105,5 +111,5 @@ def devices(settings: RunSettings) -> tuple[int, int] | None:
     if settings.hardware.device == "cpu":
         return 1, 1
     tensor = int(options.get("tensor_parallel", 1))
-    spreads = "tensor_parallel" in options or settings.engine.name == "vllm"
-    return tensor, int(options.get("replicas") or (settings.hardware.devices_per_node // tensor if spreads else 1))
+    copies = settings.hardware.devices_per_node // tensor if _spreads(settings.engine) else 1
+    return tensor, int(options.get("replicas") or copies)

@@ -6,14 +6,15 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from h1r_cli.seeds import seed_for
 from h1r_cli.settings import BenchThroughputSettings, Part
 from h1r_cli.throughput.arithmetic import arithmetic_of, measured_roofs, stated_roofs
-from h1r_cli.throughput.cell import Measured, Ratio, measure, measure_pair
+from h1r_cli.throughput.cell import Measured, Ratio, measure, measure_pair, ratio
 from h1r_cli.throughput.grid import Asked, devices, side_settings
 from h1r_cli.throughput.orders import Begin
 from h1r_cli.throughput.result import CellResult, Found, Roofs, found_of, roof_ratio
@@ -66,7 +67,8 @@ class Rig:
     """The grid's engines, of which those of the cell at hand are running.
 
     `serve` is what their processes run; `configs` are the models' config.json by side; `tell` is given the traceback
-    where a bug has ended an engine.
+    where a bug has ended an engine. `salt` makes the prompts for a server unlike those of every other run and side,
+    which it may remember.
     """
 
     settings: BenchThroughputSettings
@@ -74,6 +76,7 @@ class Rig:
     configs: Sequence[Mapping[str, Any]]
     tell: Callable[[str], None]
     roofs: Roofs | None = None
+    salt: str = field(default_factory=partial(token_hex, 8))
     _seats: list[tuple[Part, Seat]] = field(default_factory=list)
     _refused: dict[str, SeatLostError] = field(default_factory=dict)
 
@@ -92,12 +95,11 @@ class Rig:
         if self.settings.fresh_engine:
             self.close()
         seats = self._seated(asked)
-        benches = [SeatBench(seat, self._begin(asked)) for seat in seats]
-        ratio = None
+        benches = [SeatBench(seat, self._begin(asked, place)) for place, seat in enumerate(seats)]
         if len(benches) == 1:
             measured = [measure(benches[0], self.settings.repeats)]
         else:
-            *measured, ratio = measure_pair(benches[0], benches[1], self.settings.repeats)
+            measured = list(measure_pair(benches[0], benches[1], self.settings.repeats))
         for bench, one in zip(benches, measured, strict=True):
             if bench.trace and one.lost == "failed":
                 self.tell(bench.trace)
@@ -105,7 +107,7 @@ class Rig:
             self._side(asked, place, one, bench.readings, bench.seat.loaded)
             for place, (bench, one) in enumerate(zip(benches, measured, strict=True))
         ]
-        return cell_result(asked, found, ratio)
+        return cell_result(asked, found, _ratio(measured, found))
 
     def planned(self, asked: Asked) -> CellResult:
         """The cell as arithmetic alone has it."""
@@ -133,8 +135,9 @@ class Rig:
             published=asked.published[place],
         )
 
-    def _begin(self, asked: Asked) -> Begin:
-        seed = seed_for(self.settings.seed, "cell", asked.key)
+    def _begin(self, asked: Asked, place: int) -> Begin:
+        salted = (self.salt, place) if "base_urls" in asked.engines[place].options else ()
+        seed = seed_for(self.settings.seed, "cell", asked.key, *salted)
         return Begin(asked.cell, self.settings.gates, seed, asked.top_logprobs, asked.pruner)
 
     def _seated(self, asked: Asked) -> list[Seat]:
@@ -150,13 +153,15 @@ class Rig:
                 on_cards = settings.hardware.device == "cuda"
                 watched = cards(range(math.prod(spread))) if spread and on_cards else None
                 name = f"{place} {part.model_dump_json()}"
-                self._seats.append((part, Seat(self.serve, settings, floor, name, self._refused, watched)))
+                seen = spread is not None and (watched is not None or not on_cards)  # else its memory is elsewhere
+                seat = Seat(self.serve, settings, floor, name, self._refused, watched, seen)
+                self._seats.append((part, seat))
         return [seat for _, seat in self._seats]
 
 
 def run(cells: Sequence[Asked], rig: Rig, journal: Journal) -> Iterator[CellResult]:
-    """Every cell in order, those that the journal holds without being measured again."""
-    done = journal.read()
+    """Every cell in order, those that the journal holds without being measured again; what failed is tried again."""
+    done = {key: cell for key, cell in journal.read().items() if all(one.outcome != "failed" for one in cell.found)}
     try:
         for asked in cells:
             if asked.key in done:
@@ -167,6 +172,13 @@ def run(cells: Sequence[Asked], rig: Rig, journal: Journal) -> Iterator[CellResu
             yield result
     finally:
         rig.close()
+
+
+def _ratio(measured: Sequence[Measured], found: Sequence[Found]) -> Ratio | None:
+    if len(measured) < 2:
+        return None
+    a, b = (one.devices for one in found)
+    return ratio(measured[0], measured[1], (1, 1) if a is None or b is None else (a, b))
 
 
 def cell_result(asked: Asked, found: Sequence[Found], ratio: Ratio | None) -> CellResult:

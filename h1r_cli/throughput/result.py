@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from h1r_cli.throughput.cell import Measured, Outcome, Ratio
 from h1r_cli.throughput.figures import Figures
@@ -22,8 +22,9 @@ class Arithmetic:
     """What the config alone says of a cell on one side; None where it cannot be known.
 
     `kv_bytes_per_token` and `state_bytes` are what one sequence holds, `sequence_bytes` both at its full length.
-    `memory_bytes` are weights and all sequences; `largest_batch` is how many sequences fit beside the weights into
-    nine tenths of the devices' memory, thus without preemption. `roof_per_s` is the most output tokens a second of
+    `memory_bytes` are weights and all sequences; `largest_batch` is how many sequences fit without preemption: into
+    vLLM's cache where its size is given, else beside the weights into nine tenths of the devices' memory (vLLM's
+    `memory_frac`). `roof_per_s` is the most output tokens a second of
     each device that its memory and its arithmetic allow (h1r_cli.plan.roofline), `least_s` a batch's time there.
     """
 
@@ -110,16 +111,23 @@ class Roofs:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """report.json: the sides, the roofs, where they cross by arithmetic, and the cells in the order of the grid.
+class Crossings:
+    """By batch the length in tokens at which a decoding step of A reads as much as one of B.
 
-    `crossings` has for each batch the length in tokens beyond which a decoding step of A reads less than one of B
-    (None: at no length, or at any).
+    `beyond` is the side that reads less at greater lengths. None: at every length one side, the same, reads less.
     """
+
+    beyond: Literal["A", "B"]
+    tokens: Mapping[int, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """report.json: the sides, the roofs, where they cross by arithmetic, and the cells in the order of the grid."""
 
     sides: tuple[SideFacts, ...]
     roofs: Roofs | None
-    crossings: Mapping[int, float | None]
+    crossings: Crossings | None
     cells: tuple[CellResult, ...]
 
 

@@ -31,7 +31,10 @@ class SeatLostError(Exception):
 
 @dataclass(slots=True)
 class Floor:
-    """Who is being measured. With `alone` all others that run are put to sleep before it begins."""
+    """Who is being measured. With `alone` all others that run are put to sleep before it begins.
+
+    One that is lost when it is put to sleep says so itself, at its next turn.
+    """
 
     alone: bool
     seats: list[Seat] = field(default_factory=list)
@@ -49,7 +52,7 @@ class Floor:
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """One side's engine; `loaded` is what it holds once it has started.
+    """One side's engine; `loaded` is what it holds once it has started, where its memory is `seen`.
 
     `refused` has by name the engines of the run that did not start, and are not tried again.
     """
@@ -60,8 +63,10 @@ class Seat:
     name: str
     refused: dict[str, SeatLostError]
     cards: Cards | None = None
+    seen: bool = True
     loaded: Reading = field(default_factory=Reading)
     _state: Literal["down", "awake", "asleep"] = "down"
+    _fallen: SeatLostError | None = None  # lost when it was put to sleep
     _process: Any = None
     _pipe: Any = None
     _watch: Watch | None = None
@@ -70,8 +75,11 @@ class Seat:
         """Start it or wake it where that is due, and say whether it was.
 
         Raises:
-            SeatLostError: it does not start.
+            SeatLostError: it does not start, or was lost when it was put to sleep.
         """
+        if self._fallen is not None:
+            fallen, self._fallen = self._fallen, None
+            raise fallen
         if self._state == "awake":
             return False
         if self._state == "asleep":
@@ -83,9 +91,17 @@ class Seat:
 
     def sleep(self) -> None:
         """Give the memory back until it is roused."""
-        if self._state == "awake":
+        if self._state != "awake":
+            return
+        try:
             self.ask(Do("sleep"))
             self._state = "asleep"
+        except SeatLostError as error:
+            self._fallen = error
+
+    def begin_cell(self) -> None:
+        """What befell it in the cell before is that cell's."""
+        self._fallen = None
 
     def ask(self, order: object) -> Any:
         """The answer to an order.
@@ -141,7 +157,7 @@ class Seat:
         self._process = context.Process(target=self.serve, args=(theirs, self.settings), daemon=False)
         self._process.start()
         theirs.close()
-        self._watch = Watch(self._process.pid, self.cards)
+        self._watch = Watch(self._process.pid, self.cards, self.seen)
         try:
             self.ask(None)
         except SeatLostError as error:
@@ -172,6 +188,7 @@ class SeatBench:
 
     def warm_up(self) -> None:
         """See `Bench`; the cell is begun with it."""
+        self.seat.begin_cell()
         try:
             self.seat.floor.give(self.seat)
             self.seat.ask(self.begin)

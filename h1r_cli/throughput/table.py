@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from h1r_cli.throughput.result import CellResult, Found, Report, Roofs, SideFacts
+from h1r_cli.throughput.cell import LEAST_FOR_INTERVAL
+from h1r_cli.throughput.result import CellResult, Crossings, Found, Report, Roofs, SideFacts
 
 GIB = 2**30
 
 
-def head_lines(
-    sides: Sequence[SideFacts], roofs: Roofs | None, crossings: Mapping[int, float | None]
-) -> Iterator[str]:
+def head_lines(sides: Sequence[SideFacts], roofs: Roofs | None, crossings: Crossings | None) -> Iterator[str]:
     """What is measured, the roofs, and where arithmetic says that the two models cross."""
     for letter, side in zip("AB", sides, strict=False):
         options = ", ".join(f"{key}={value}" for key, value in side.engine.items() if key != "name")
@@ -24,21 +23,30 @@ def head_lines(
             f"roof  {roofs.bytes_per_s / 1e9:,.0f} GB/s and {roofs.flops_per_s / 1e12:,.2f} TFLOP/s of a device, "
             f"{roofs.source}"
         )
-    crossed = [(batch, length) for batch, length in crossings.items() if length is not None]
+    yield from crossing_lines(crossings)
+
+
+def crossing_lines(crossings: Crossings | None) -> Iterator[str]:
+    """At which lengths another side begins to read less, where there are any."""
+    if crossings is None:
+        return
+    crossed = [(batch, length) for batch, length in crossings.tokens.items() if length is not None]
     if crossed:
+        less, more = ("A", "B") if crossings.beyond == "A" else ("B", "A")
         told = "; ".join(f"{length:,.0f} tokens at batch {batch}" for batch, length in crossed)
-        yield f"a step of A reads less than one of B beyond {told}"
+        yield f"a step of {less} reads less than one of {more} beyond {told}"
 
 
-def columns(two: bool) -> str:
+def columns(two: bool, repeats: int) -> str:
     """The heading of the lines of `cell_line`."""
+    interval = "95 %" if repeats >= LEAST_FOR_INTERVAL else "range"
     side = f"{'tokens/s':>10} {'low to high':>19} {'of roof':>7}"
     sides = f"  A {side}" + (f"  B {side}" if two else "")
-    return f"{'in':>7}{'out':>8}{'batch':>6}{sides}" + (f"  {'B/A':>6} {'95 %':>16} {'by roof':>8}" if two else "")
+    return f"{'in':>7}{'out':>8}{'batch':>6}{sides}" + (f"  {'B/A':>6} {interval:>16} {'by roof':>8}" if two else "")
 
 
 def cell_line(cell: CellResult) -> str:
-    """One cell; rates are output tokens a second of all its devices."""
+    """One cell; rates are output tokens a second of all its devices, the ratio is by device."""
     line = f"{cell.input_tokens:>7,}{cell.output_tokens:>8,}{cell.batch:>6}"
     line += "".join(f"  {' '} {_side(found)}" for found in cell.found)
     if cell.b is not None:
@@ -53,6 +61,8 @@ def cell_line(cell: CellResult) -> str:
 
 def remarks(cell: CellResult) -> Iterator[str]:
     """What is to be said of a cell beside its numbers: why it is not valid, and what its requests waited for."""
+    if cell.b is not None and cell.a.devices != cell.b.devices and None not in (cell.a.devices, cell.b.devices):
+        yield f"B/A is by device: A is on {cell.a.devices}, B on {cell.b.devices}"
     for letter, found in zip("AB", cell.found, strict=False):
         yield from (f"{letter}: {reason}" for reason in found.reasons)
         typical = found.typical

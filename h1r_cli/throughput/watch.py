@@ -34,10 +34,14 @@ class Reading:
 
 @dataclass(slots=True)
 class Watch:
-    """`begin`, `end`, and with cards `look` between them; `cards` is None without GPUs or without NVML."""
+    """`begin`, `end`, and with cards `look` between them; `cards` is None without GPUs or without NVML.
+
+    Where what an engine holds is not the process's, `seen` is False and a reading has no memory.
+    """
 
     pid: int
     cards: Cards | None = None
+    seen: bool = True
     _before: int = 0
     _peak: int = 0
 
@@ -66,7 +70,7 @@ class Watch:
     def end(self) -> Reading:
         """What was seen since `begin`."""
         if self.cards is None:
-            return Reading(max(self._before, self._held()) or None)
+            return Reading((max(self._before, self._held()) or None) if self.seen else None)
         self.look()
         return Reading(self._peak, self.cards.joules(), self.cards.clocks(), self.cards.throttled())
 

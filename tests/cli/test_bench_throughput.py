@@ -19,7 +19,7 @@ steady_frac = 10.0
 most_variation_frac = 10.0
 stall_s = 60.0
 """
-ASKED = ("--model", "h1r-nano", "--input", "16", "--output", "8,24", "--batch", "2,3", "--repeats", "2")
+ASKED = ("--model", "h1r-nano", "--input", "16", "--output", "8,24", "--batch", "2,3", "--repeats", "3")
 COMMAND = ("bench-throughput", "--config", "loose.toml", *ASKED, "--vs-engine", "torch:slots=1", "--out", "run")
 
 
@@ -51,8 +51,8 @@ def test_every_cell_is_measured_on_both_sides_and_printed(made, run):
     for cell in cells:
         tokens = cell["output_tokens"] * cell["batch"]
         for side in (cell["a"], cell["b"]):
-            assert (side["outcome"], side["devices"], len(side["repeats"])) == ("valid", 1, 2)
-            assert [one["output_tokens"] for one in side["repeats"]] == [tokens] * 2
+            assert (side["outcome"], side["devices"], len(side["repeats"])) == ("valid", 1, 3)
+            assert [one["output_tokens"] for one in side["repeats"]] == [tokens] * 3
             assert side["share"] == pytest.approx(side["output_per_s"] / side["arithmetic"]["roof_per_s"])
         assert cell["a"]["typical"]["queued"] == 0  # as many slots as requests, though the profile says otherwise
         assert cell["b"]["typical"]["queued"] == cell["batch"] - 1
@@ -110,8 +110,10 @@ def test_a_run_that_was_cut_short_goes_on_with_the_cells_that_it_lacks(h1r, run)
 
 
 def test_other_settings_do_not_go_on_with_a_run(h1r, run):
-    told = h1r(*COMMAND, "--resume", "--repeats", "3", status=2).stderr
-    assert told.startswith("error: repeats was 2 in run and is now 3")
+    told = h1r(*COMMAND, "--resume", "--repeats", "4", status=2).stderr
+    assert told.startswith("error: repeats was 3 in run and is now 4")
+    told = h1r(*COMMAND, "--resume", "--set", "engine.dtype=bfloat16", status=2).stderr  # cells are of one engine
+    assert told.startswith("error: engine.dtype was 'float32' in run and is now 'bfloat16'")
 
 
 def test_where_no_cell_is_valid_the_exit_status_says_so_and_the_reason_is_printed(h1r, tmp_path):
@@ -149,7 +151,8 @@ def test_log_probabilities_pruning_and_types_are_axes(h1r, tmp_path):
     ]
     assert {cell["a"]["outcome"] for cell in cells} == {"valid"}
     wide, narrow = cells[0]["a"]["arithmetic"], cells[4]["a"]["arithmetic"]
-    assert wide["kv_bytes_per_token"] == 2 * narrow["kv_bytes_per_token"]
+    assert wide["memory_bytes"] > narrow["memory_bytes"]  # of weights; states, keys and values are float32 in both
+    assert wide["kv_bytes_per_token"] == narrow["kv_bytes_per_token"]
 
 
 @pytest.mark.parametrize(
@@ -177,6 +180,22 @@ def test_the_plan_of_the_published_grid_needs_no_weights_and_starts_nothing(h1r,
     assert told[-1].startswith("12 cells, at least ")
     assert len(told) == 5 + 12 + 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_measures_what_a_profile_does_not_state_of_this_machine(h1r, tmp_path):
+    told = h1r("bench-throughput", "--model", "h1r-nano", "--batch", "4", "--output", "64", "--dry-run").stdout
+    head, roof, _, cell, total = told.splitlines()
+    assert head.startswith("A  h1r-nano on torch")
+    assert roof.endswith("of a device, measured here")
+    assert "-" not in cell.split()
+    assert total.startswith("1 cells, at least ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_suite_asks_an_engine_for_no_parallelism_that_it_has_not(h1r):
+    server = ("--engine", "openai:base_urls=http://127.0.0.1:9/v1", "--set", "hardware.device=cuda")
+    told = h1r("bench-throughput", "--suite", "paper", "--batch", "128", *server, "--dry-run").stdout
+    assert told.startswith("A  tiiuae/Falcon-H1R-7B on openai (base_urls=http://127.0.0.1:9/v1, concurrency=128)")
 
 
 # --- h1r compare --------------------------------------------------------------------------------------------
@@ -231,6 +250,22 @@ def test_a_cell_that_is_no_longer_valid_or_not_there_fails_a_build_too(h1r, chan
     assert "no longer valid\n    stall: nothing came for 2.00 s\n" in told
     assert told.count("  missing\n") == 2
     assert "3 of 8 are worse" in told
+
+
+def test_what_else_differs_is_told_and_two_repeats_are_not_judged(h1r, changed, run):
+    def change(report):
+        slowed(0.01)(report)
+        for cell in report["cells"]:
+            cell["b"]["repeats"] = cell["b"]["repeats"][:2]
+
+    changed(change)
+    config = run.with_name("later") / "config.toml"
+    config.write_text(config.read_text().replace('model = "h1r-nano"', 'model = "another"').replace("60.0", "5.0"))
+    told = h1r("compare", "run", "later")
+    assert 'warning: model: "h1r-nano" and "another"' in told.stderr
+    assert "warning: gates: stall_s 60.0 and 5.0" in told.stderr
+    assert told.stdout.count("  too few repeats\n") == 4
+    assert told.stdout.endswith("4 were not judged: runs of 3 repeats and more can be\n")
 
 
 def test_runs_of_two_commands_are_not_compared(h1r, run):

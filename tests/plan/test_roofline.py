@@ -41,10 +41,18 @@ def test_what_a_sequence_holds_by_hand():
 
 
 def test_one_step_by_hand():
-    model = Footprint(1000, 2000, 10, 4, 8, 16, 2000)
+    model = Footprint(1000, 200, 2000, 10, 4, 8, 16, 2000)
     # bytes 2000 + 3 (4 x 5 + 2 x 16) = 2156; operations 3 (2 x 1000 + 4 x 10 x 5 + 4 x 8) = 6696
     assert step_s(model, Device(2156.0, 1e9, 1e9), 3, 5) == pytest.approx(1.0)
     assert step_s(model, Device(1e9, 6696.0, 1e9), 3, 5, devices=2) == pytest.approx(0.5)
+
+
+def test_a_prompt_gives_the_first_token_and_its_head_sees_the_last_alone():
+    model, device = Footprint(1000, 200, 2000, 10, 4, 8, 16, 2000), Device(1e9, 1.0, 1e9)
+    # 3 prompts of 5 tokens: 15 (2 x 800 + 2 x 10 x 5 + 4 x 8) + 3 x 2 x 200
+    assert prefill_s(model, device, 3, 5) == pytest.approx(27_180)
+    assert generate_s(model, device, 3, 5, 1) == prefill_s(model, device, 3, 5)
+    assert generate_s(model, device, 3, 5, 2) == pytest.approx(27_180 + step_s(model, device, 3, 6))
 
 
 @given(st.floats(0.01, 100), st.integers(1, 64), st.integers(1, 50), st.integers(1, 200), st.sampled_from([1, 2, 4]))
@@ -52,8 +60,8 @@ def test_one_step_by_hand():
 def test_all_steps_together_are_the_sum_of_each_also_where_another_roof_takes_over(
     slow, batch, given_in, out, devices
 ):
-    model, device = Footprint(1000, 2000, 90, 40, 8, 16, 2000), Device(1e6, 1e6 * slow, 1e9)
-    steps = sum(step_s(model, device, batch, given_in + n, devices) for n in range(1, out + 1))
+    model, device = Footprint(1000, 200, 2000, 90, 40, 8, 16, 2000), Device(1e6, 1e6 * slow, 1e9)
+    steps = sum(step_s(model, device, batch, given_in + n, devices) for n in range(1, out))
     found = generate_s(model, device, batch, given_in, out, devices)
     assert found == pytest.approx(prefill_s(model, device, batch, given_in, devices) + steps, rel=1e-9)
 
@@ -63,8 +71,9 @@ def test_the_crossing_is_where_both_steps_take_as_long():
         length = crossing_tokens(FALCON, QWEN, batch)
         assert step_s(FALCON, H100, batch, length) == pytest.approx(step_s(QWEN, H100, batch, length))
         assert step_s(FALCON, H100, batch, length + 100) < step_s(QWEN, H100, batch, length + 100)
-        assert crossing_tokens(QWEN, FALCON, batch) is None
+        assert crossing_tokens(QWEN, FALCON, batch) == pytest.approx(length)
     assert crossing_tokens(FALCON, QWEN, 1) is None  # its weights are fewer: it reads less from the first token on
+    assert crossing_tokens(QWEN, FALCON, 1) is None
 
 
 def test_as_many_sequences_fit_as_the_memory_has_room_for():

@@ -42,7 +42,15 @@ def test_the_type_follows_the_engine(config):
     wide, narrow = footprint_of(config, on(dtype="float32")), footprint_of(config, on("vllm", dtype="bfloat16"))
     assert wide.weight_bytes == 2 * narrow.weight_bytes
     assert wide.state_bytes == 2 * narrow.state_bytes
-    assert footprint_of(config, on(dtype="bfloat16")).state_bytes == wide.state_bytes  # our own engine's is float32
+    own = footprint_of(config, on(dtype="bfloat16"))
+    assert own.weight_bytes == narrow.weight_bytes
+    assert (own.state_bytes, own.kv_bytes_per_token) == (
+        wide.state_bytes,
+        wide.kv_bytes_per_token,
+    )  # it keeps float32
+    cuda = {"hardware": Hardware(device="cuda")}
+    for engine, like in (("vllm", narrow), ("torch", wide), ("generate", wide)):
+        assert footprint_of(config, on(engine).model_copy(update=cuda)).weight_bytes == like.weight_bytes
     assert footprint_of(config, on("vllm")).weight_bytes == wide.weight_bytes  # as vLLM does it on a CPU
     small = footprint_of(config, on("vllm", dtype="bfloat16", quantization="fp8"))
     assert 2 * small.weight_bytes == narrow.weight_bytes
@@ -59,6 +67,16 @@ def test_memory_is_weights_and_sequences_and_the_largest_batch_fills_it(config):
     assert found.least_s == pytest.approx(3 * 28 / found.roof_per_s)
 
 
+def test_the_largest_batch_is_of_the_cache_that_vllm_is_given(config):
+    cell = Cell(input_tokens=100, output_tokens=28, batch=3)
+    found = arithmetic_of(config, on("vllm", kv_cache_gib=0.01), cell, ROOFS)
+    assert found.largest_batch == int(0.01 * 2**30 // found.sequence_bytes)
+    assert arithmetic_of(config, on("vllm"), cell, ROOFS).largest_batch == 2 * 2**30 // found.sequence_bytes
+    half = on("vllm", memory_frac=0.5, dtype="float32").model_copy(update={"hardware": Hardware(device="cuda")})
+    room = 0.5 * 2**30 - footprint_of(config, half).held_bytes
+    assert arithmetic_of(config, half, cell, ROOFS).largest_batch == int(room // found.sequence_bytes)
+
+
 def test_without_roofs_or_for_another_architecture_columns_stay_empty(config):
     cell = Cell(8, 8, 1)
     assert arithmetic_of(config, on(), cell, None).roof_per_s is None
@@ -69,9 +87,11 @@ def test_without_roofs_or_for_another_architecture_columns_stay_empty(config):
 def test_where_two_models_cross_is_told_by_batch():
     configs, own = list(PAPER_CONFIGS.values()), [on("vllm", dtype="bfloat16")] * 2
     found = crossings(configs, own, (128, 8))
-    assert list(found) == [8, 128]
-    assert 0 < found[8] < found[128]
-    assert crossings(configs[:1], own[:1], (8,)) == {}
+    assert (found.beyond, list(found.tokens)) == ("A", [8, 128])
+    assert 0 < found.tokens[8] < found.tokens[128]
+    turned = crossings(configs[::-1], own, (128, 8))
+    assert (turned.beyond, turned.tokens) == ("B", pytest.approx(found.tokens))
+    assert crossings(configs[:1], own[:1], (8,)) is None
 
 
 def test_roofs_are_stated_by_a_profile_that_has_both():

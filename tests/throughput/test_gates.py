@@ -12,6 +12,7 @@ from h1r_cli.throughput.cell import Bench, Cell, Measured, measure, measure_pair
 from h1r_cli.throughput.figures import figures
 from h1r_cli.throughput.gates import batch_faults, steady, variation_fault
 from h1r_cli.throughput.timeline import Served, Timeline, prompts, record
+from h1r_cli.types import Request, Sampling
 from h1r_plugins.engines.torch_engine import torch_engine
 
 
@@ -145,7 +146,17 @@ def test_the_figures_of_a_timeline_by_hand():
     assert (found.first_token_s.p50, found.whole_s.p50) == (1.25, 3.75)
     assert found.queued == 0
     waited = served([3.5, 4.0], [1, 1])
-    assert figures(Timeline([one, other, waited], 5.0, 30, 0)).queued == 1
+    queued = figures(Timeline([one, other, waited], 5.0, 30, 0))
+    assert (queued.queued, queued.prefill_per_s) == (1, None)
+
+
+def test_a_stall_is_seen_while_requests_wait_for_a_slot_and_a_prompt_is_none():
+    first = [
+        served([1.0, 2.0, 6.0, 7.0], [1] * 4) for _ in range(2)
+    ]  # nothing comes for 4 s, and both slots are full
+    second = [served([10.0, 11.0], [1, 1]) for _ in range(2)]  # for 3 s a slot is free: their prompts may be computed
+    found = figures(Timeline([*first, *second], 11.0, 40, 0))
+    assert (found.queued, found.longest_gap_s) == (2, 4.0)
 
 
 def test_steady_is_two_in_a_row():
@@ -172,6 +183,19 @@ def test_a_batch_of_a_real_engine_is_told_token_by_token(engine):
     assert list(batch_faults(timeline, 5, 7, LOOSE)) == []
 
 
+def test_a_first_token_is_told_before_the_next_step_is_taken(engine):
+    timeline = record(engine, prompts(3, 5, 300, 7), 2, 0)
+    steps = engine.stats().decode_steps
+    assert steps > 0
+    seen = []
+    for number, prompt in enumerate(prompts(3, 5, 300, 8)):
+        engine.submit(Request(str(number), prompt, Sampling(max_tokens=2, min_tokens=2, ignore_eos=True)))
+    for event in engine.events():
+        seen.append(engine.stats().decode_steps - steps)
+    assert seen[:3] == [0, 0, 0]  # the first token of each
+    assert all(one.at_s[0] < one.at_s[1] for one in timeline.served)
+
+
 def with_rates(*rates, reasons=()):
     """A cell measured at these rates."""
     one = served([1.0, 2.0], [1, 11], prompt_tokens=9)
@@ -183,7 +207,10 @@ def test_a_ratio_is_the_median_of_pairs_by_hand():
     # pairs 2, 3, 2.5: their median 2.5, and no resample's median lies outside 2 to 3
     found = ratio(with_rates(10.0, 10.0, 20.0), with_rates(20.0, 30.0, 50.0))
     assert (found.value, found.pairs) == (2.5, 3)
-    assert (found.low, found.high) == (2.0, 3.0)
+    assert (found.low, found.high) == (2.0, 3.0)  # of so few pairs their range
+    spread = ratio(with_rates(*[10.0] * 7), with_rates(10.0, 20.0, 20.0, 20.0, 20.0, 20.0, 90.0))
+    assert (spread.value, spread.low, spread.high) == (2.0, 2.0, 2.0)  # of seven the extremes hardly make a median
+    assert ratio(with_rates(10.0), with_rates(20.0), devices=(2, 4)).value == 1.0
 
 
 def test_an_invalid_cell_enters_no_ratio():
@@ -208,8 +235,10 @@ def test_two_engines_take_turns_and_a_drift_of_the_machine_hits_both_alike(tiny)
             Bench(Named(engine, name=name), CELL, VOCABULARY, LOOSE, next(SEEDS))
             for engine, name in ((one, "a"), (other, "b"))
         ]
-        a, b, found = measure_pair(*benches, 4)
+        a, b = measure_pair(*benches, 4)
     turns = "".join(order[:: CELL.batch])
     assert turns.endswith("abba" * 2)
-    assert (len(a.repeats), len(b.repeats), found.pairs) == (4, 4, 4)
+    assert (len(a.repeats), len(b.repeats)) == (4, 4)
+    found = ratio(a, b)
+    assert found.pairs == 4
     assert found.low <= found.value <= found.high

@@ -80,8 +80,23 @@ def test_the_suite_is_the_published_grid_with_its_parallelism():
 
 
 def test_what_is_published_is_of_its_own_models_alone():
-    mine = settings(vs={"model": PAPER_MODELS[1]}, shapes=PAPER_SHAPES, batch=(2,), suite="paper")
-    assert [one.published for one in grid(mine)] == [(None, 214), (None, 215)]
+    suite = {"vs": {"model": PAPER_MODELS[1]}, "shapes": PAPER_SHAPES, "batch": (2,), "suite": "paper"}
+    assert [one.published for one in grid(settings(engine=part("vllm"), **suite))] == [(None, 214), (None, 215)]
+    # a server is spread as it is, and another engine not at all
+    for other in (part("openai", base_urls="http://a/v1"), part("torch")):
+        asked = grid(settings(engine=other, **suite))
+        assert [one.published for one in asked] == [(None, None)] * 2
+        assert asked[0].engines == (other, other)
+
+
+def test_an_axis_comes_before_the_suite_and_what_is_published_is_of_the_suite_s_own_layout_alone():
+    asked = settings(
+        model=PAPER_MODELS[0], engine=part("vllm"), shapes=((512, 32_768),), batch=(8,), suite="paper",
+        axes={"tensor_parallel": (1, 2)},
+    )  # fmt: skip
+    one, two = grid(asked)
+    assert [cell.engines[0].options["tensor_parallel"] for cell in (one, two)] == [1, 2]
+    assert (one.published, two.published) == ((None,), (467.5,))
 
 
 @pytest.mark.parametrize(

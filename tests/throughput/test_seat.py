@@ -112,6 +112,52 @@ def only_seven_is_killed(pipe, settings):
     (killed if settings.engine.options.get("slots") == 7 else serve)(pipe, settings)
 
 
+def dies_asleep(pipe, settings):
+    """A's process ends when it is put to sleep for the second time: before B's second turn."""
+    if settings.engine.options.get("slots") == 7:
+        return serve(pipe, settings)
+    orders = []
+
+    class Counting:
+        def send(self, answer):
+            pipe.send(answer)
+
+        def recv(self):
+            orders.append(pipe.recv())
+            if sum(getattr(order, "action", None) == "sleep" for order in orders) == 2:
+                os._exit(5)
+            return orders[-1]
+
+    serve(Counting(), settings)
+
+
+def test_a_side_that_is_lost_when_it_is_put_to_sleep_is_the_one_that_has_failed(tiny, tmp_path):
+    asked = settings(tiny, vs={"engine": {"name": "torch", "slots": 7}}, resident="one", repeats=4, batch=(1, 2))
+    first, second = measured(asked, tmp_path, dies_asleep)
+    for cell in (first, second):
+        assert (cell.a.outcome, cell.a.reasons) == ("failed", ("its process ended with exit status 5",))
+        assert (cell.b.outcome, len(cell.b.repeats)) == ("valid", 4)
+
+
+def test_what_failed_is_tried_again_by_a_run_that_goes_on(tiny, tmp_path):
+    asked = settings(tiny, repeats=1)
+    [failed] = measured(asked, tmp_path, leaving)
+    [again] = measured(asked, tmp_path)
+    assert (failed.a.outcome, again.a.outcome) == ("failed", "valid")
+    [kept] = measured(asked, tmp_path, leaving)  # it is whole, and no engine is started
+    assert kept == again
+
+
+def test_prompts_for_a_server_are_unlike_those_of_every_other_run_and_side(tiny):
+    server = settings(tiny, engine={"name": "openai", "base_urls": "http://a/v1"}, vs={})
+    own = settings(tiny, vs={})
+    [asked], [ours] = grid(server), grid(own)
+    runs = [Rig(server, serve, [CONFIG] * 2, pytest.fail) for _ in range(2)]
+    assert len({rig._begin(asked, place).seed for rig in runs for place in (0, 1)}) == 4
+    here = [Rig(own, serve, [CONFIG] * 2, pytest.fail) for _ in range(2)]
+    assert len({rig._begin(ours, place).seed for rig in here for place in (0, 1)}) == 1
+
+
 def test_what_is_in_the_journal_is_not_measured_again_and_half_a_line_is(tiny, tmp_path):
     asked = settings(tiny, batch=(1, 2), repeats=1)
     measured(asked, tmp_path)

@@ -43,6 +43,12 @@ def test_the_peak_is_of_a_process_and_its_children_together():
     assert watch.end().memory_bytes is None
 
 
+def test_memory_that_is_elsewhere_is_not_told():
+    watch = Watch(os.getpid(), seen=False)
+    watch.begin()
+    assert watch.end().memory_bytes is None
+
+
 def test_memory_that_was_given_back_stays_in_the_peak():
     watch = Watch(os.getpid())
     watch.begin()

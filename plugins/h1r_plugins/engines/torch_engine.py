@@ -119,7 +119,7 @@ class TorchEngine:
                 yield self._outbox.popleft()
             self._end_aborted()
             self._admit()
-            if self._running:
+            if self._running and not self._outbox:  # a first token is reported before the next step is taken
                 self._take(self._running, self._step())
 
     def abort(self, request_id: str) -> None:
