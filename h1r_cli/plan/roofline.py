@@ -9,9 +9,9 @@ it takes at least the time of its bytes at the memory's bandwidth, and of its op
 
 The first token comes of the prompt's own pass, which needs the head for its last token alone; each further token is
 a step. A model without a state space has S = N = 0. What is left out: the prompt's reads, activations, the
-communication of d devices, launches, sampling; so a bound, and the share of it that is reached is told beside what was
-measured (Williams et al. 2009, the roofline). Hybrid models are those whose K is small and whose S does not grow: at which
-length and batch that pays is where two bounds cross.
+communication of d devices, launches, sampling; so a bound, and the share of it that is reached is told beside what
+was measured (Williams et al. 2009, the roofline). Hybrid models are those whose K is small and whose S does not grow:
+at which length and batch that pays is where two bounds cross.
 """
 
 from __future__ import annotations

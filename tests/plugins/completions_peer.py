@@ -67,6 +67,8 @@ class Handler(BaseHTTPRequestHandler):
             if left == 1 and kind != "no end":
                 choice["finish_reason"] = "length"
             self.event(json.dumps({"choices": [choice]}))
+        if self.server.usage and asked["stream_options"]["include_usage"]:
+            self.event(json.dumps({"choices": [], "usage": self.server.usage}))
         self.event("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
 
@@ -93,6 +95,7 @@ class Peer(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.faults, self.asked, self.keys = [], [], []
+        self.usage = None  # what it tells of a completion
         self.closed_by_reader = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()

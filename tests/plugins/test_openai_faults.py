@@ -95,6 +95,16 @@ def test_where_the_sampled_distribution_is_not_known_its_log_probabilities_are_n
         assert behaviour(replace(FREE, **other), raw, processed=True) == (-1.5, -0.25)
 
 
+def test_a_server_s_own_count_of_prompts_and_what_it_had_in_a_cache_come_before_what_it_was_sent(peer):
+    peer.usage = {"prompt_tokens": 9, "completion_tokens": 12, "prompt_tokens_details": {"cached_tokens": 4}}
+    with engine(peer) as one:
+        run(one, [request("a"), request("b")])
+        peer.usage = {"prompt_tokens": 9, "prompt_tokens_details": None}
+        run(one, [request("c")])
+        stats = one.stats()
+    assert (stats.prompt_tokens, stats.prompt_tokens_shared) == (2 * 5 + 9, 2 * 4)
+
+
 # --- faults that pass ---
 
 

@@ -184,16 +184,11 @@ def test_a_batch_of_a_real_engine_is_told_token_by_token(engine):
 
 
 def test_a_first_token_is_told_before_the_next_step_is_taken(engine):
-    timeline = record(engine, prompts(3, 5, 300, 7), 2, 0)
-    steps = engine.stats().decode_steps
-    assert steps > 0
-    seen = []
+    before = engine.stats().decode_steps
     for number, prompt in enumerate(prompts(3, 5, 300, 8)):
         engine.submit(Request(str(number), prompt, Sampling(max_tokens=2, min_tokens=2, ignore_eos=True)))
-    for event in engine.events():
-        seen.append(engine.stats().decode_steps - steps)
-    assert seen[:3] == [0, 0, 0]  # the first token of each
-    assert all(one.at_s[0] < one.at_s[1] for one in timeline.served)
+    steps = [engine.stats().decode_steps - before for _ in engine.events()]
+    assert steps[:4] == [0, 0, 0, 1]
 
 
 def with_rates(*rates, reasons=()):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPResponse
 from typing import Any
 
@@ -23,17 +23,26 @@ IMPOSSIBLE = -9999.0  # what vLLM writes for a log-probability of -inf, which no
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What a server says of a prompt: its tokens, and how many of them it had in a cache."""
+
+    prompt_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """One event of a stream: tokens with the log-probability of each and of the likeliest, and the stream's end.
 
     `tops` [T] are by the server's word for each token, in no order that matters; `finish` is its word for the end,
-    None before.
+    None before; `usage` comes with the end, from a server that tells it.
     """
 
     ids: list[int]
     logprobs: list[float]
     tops: list[dict[str, float]]
     finish: str | None
+    usage: Usage | None = None
 
 
 def body(request: Request, name: str, end_ids: frozenset[int], done: list[int], top: int) -> dict[str, Any]:
@@ -52,6 +61,7 @@ def body(request: Request, name: str, end_ids: frozenset[int], done: list[int], 
         "seed": seed_for(sampling.seed, "continued", len(done)) if done else sampling.seed,
         "logprobs": top,
         "stream": True,
+        "stream_options": {"include_usage": True},
         "frequency_penalty": 0.0,  # said, since a server may have defaults of its own
         "presence_penalty": 0.0,
         # vLLM's
@@ -66,12 +76,13 @@ def body(request: Request, name: str, end_ids: frozenset[int], done: list[int], 
 
 
 def pieces(url: str, response: HTTPResponse) -> Iterator[Piece]:
-    """The server-sent events of an answer.
+    """The server-sent events of an answer, the last one with the usage that comes after it.
 
     Raises:
         TryAgainError: the stream ends before the completion does, or brings an error that passes.
         EngineError: it brings another error, or lacks what we need.
     """
+    last: Piece | None = None
     for line in response:
         if not (line.startswith(b"data:") and line.endswith(b"\n")):  # blank, a comment, or a last line cut short
             continue
@@ -83,8 +94,22 @@ def pieces(url: str, response: HTTPResponse) -> Iterator[Piece]:
             code = error.get("code") if isinstance(error, dict) else None
             raise refusal(url, code if isinstance(code, int) else 500, data.decode(errors="replace"))
         for choice in event.get("choices", ()):
-            yield _piece(url, choice)
-    raise TryAgainError("the stream ended before the completion did")
+            piece = _piece(url, choice)
+            if piece.finish is None:
+                yield piece
+            else:
+                last = piece
+        if last is not None and event.get("usage"):
+            last = replace(last, usage=_usage(event["usage"]))
+            break
+    if last is None:
+        raise TryAgainError("the stream ended before the completion did")
+    yield last
+
+
+def _usage(told: dict[str, Any]) -> Usage:
+    cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    return Usage(told["prompt_tokens"], cached)
 
 
 def _piece(url: str, choice: dict[str, Any]) -> Piece:

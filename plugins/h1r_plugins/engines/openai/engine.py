@@ -103,7 +103,7 @@ class OpenAIEngine:
         self._patience, self._timeout_s, self._top_logprobs = patience, timeout_s, top_logprobs
         self._fleet, self._threads = Fleet(urls), concurrency * len(urls)
         self._streams: dict[str, Stream] = {}  # in flight
-        self._prompt_tokens = self._generated_tokens = 0  # of the streams that have ended
+        self._prompt_tokens = self._shared_tokens = self._generated_tokens = 0  # of the streams that have ended
         self._longest: int | None = None
         self._training, self._version = training, 0
         self._trainee: Trainee | None = None  # from the first load of weights on
@@ -169,6 +169,7 @@ class OpenAIEngine:
                 stream.reported += len(event.ids)
             else:
                 self._prompt_tokens += stream.prompt_tokens
+                self._shared_tokens += stream.shared_tokens
                 self._generated_tokens += len(stream.ids)
                 del self._streams[request_id]
             if isinstance(event, Exception):
@@ -216,6 +217,7 @@ class OpenAIEngine:
         running = sum(server.streams for server in self._fleet.servers)
         return EngineStats(
             prompt_tokens=self._prompt_tokens + sum(stream.prompt_tokens for stream in streams),
+            prompt_tokens_shared=self._shared_tokens + sum(stream.shared_tokens for stream in streams),
             generated_tokens=self._generated_tokens + sum(len(stream.ids) for stream in streams),
             running=running,
             waiting=max(0, len(streams) - running),

@@ -45,7 +45,8 @@ class Stream:
     line: Line
     judge: Judge | None
     reported: int = 0
-    prompt_tokens: int = 0  # of all attempts that gave a token
+    prompt_tokens: int = 0  # computed, of all attempts that gave a token
+    shared_tokens: int = 0  # of prompts, that the servers had in a cache
     ids: list[int] = field(default_factory=list)
 
     def events(self, fleet: Fleet) -> Iterator[Tokens | Finished]:
@@ -87,6 +88,10 @@ class Stream:
         with self.line.ask(url, asked) as response:
             for piece in pieces(url, response):
                 self.prompt_tokens, prompt_tokens = self.prompt_tokens + prompt_tokens, 0
+                if piece.usage is not None:  # what the server counted, in place of what it was sent
+                    self.shared_tokens += piece.usage.cached_tokens
+                    computed = piece.usage.prompt_tokens - piece.usage.cached_tokens
+                    self.prompt_tokens += computed - len(asked["prompt"])
                 yield from self._take(piece, url)
                 reason = self._own_end() or self._servers_end(piece)
                 if reason or self._is_cut:
