@@ -55,7 +55,7 @@ def ours(job: Job, steps: Steps) -> None:
         """The last phase of a step is that of the weights."""
 
         @contextmanager
-        def phase(self, name: str) -> Iterator[None]:
+        def phase(self, name: str, *, eventful: bool = False) -> Iterator[None]:
             yield
             if name == "weights":
                 steps.ended()

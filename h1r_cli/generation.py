@@ -31,8 +31,8 @@ class Completed:
     judged_tokens: int = 0
 
 
-def collect(engine: Engine, ticks: Callable[[int], object] = lambda tokens: None) -> Iterator[Completed]:
-    """Each request of `engine` whole, as it ends; `ticks` is told of every chunk's number of tokens."""
+def collect(engine: Engine, ticks: Callable[[str, int], object] = lambda name, tokens: None) -> Iterator[Completed]:
+    """Each request of `engine` whole, as it ends; `ticks` is told of every chunk's request and number of tokens."""
     ids: dict[str, list[int]] = {}
     logprobs: dict[str, list[float]] = {}
     confidence: dict[str, dict[str, list[int]]] = {}
@@ -48,7 +48,7 @@ def collect(engine: Engine, ticks: Callable[[int], object] = lambda tokens: None
         parts = confidence.setdefault(name, {})
         for key, values in event.confidence.items():
             parts.setdefault(key, []).extend(values)
-        ticks(len(event.ids))
+        ticks(name, len(event.ids))
 
 
 def generate(

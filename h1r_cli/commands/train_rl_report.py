@@ -107,7 +107,9 @@ class Evaluator:
         ):
             mine.append(row)
             watch.event(f"completion {len(mine)}")
-        rows = [row for rows in ranks.gather_values(mine) for row in rows]
+        with watch.waiting("evaluation"):
+            parts = ranks.gather_values(mine)
+        rows = [row for part in parts for row in part]
         found = None
         if ranks.first:
             judged = evaluate(
@@ -118,7 +120,8 @@ class Evaluator:
                 same_answer(self.verifier),
             )
             found = dict(judged.metrics)
-        return ranks.from_first(found) or {}
+        with watch.waiting("evaluation"):
+            return ranks.from_first(found) or {}
 
 
 def evaluator(job: Job, tokenizer: Tokenizer) -> Evaluator:

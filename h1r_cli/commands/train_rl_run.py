@@ -69,7 +69,7 @@ def run(job: Job, run: RunDir) -> None:
         watch = opened.enter_context(_watchdog(job, run))
         engine = opened.enter_context(_engine(job))
         roller = Roller(engine, judges, tokenizer.decode, settings.rollout.sampling(), tokenizer.end_ids, watch)
-        supply = _supply(job, tokenizer, roller)
+        supply = opened.enter_context(_supply(job, tokenizer, roller))
         if newest is not None:
             updates.restore(progress.updates, checkpoint.read_state(newest))
             supply.restore(progress.supply, read_groups(newest / KEPT))

@@ -109,8 +109,11 @@ class Pool:
         reason begins with NO_VERDICT.
 
         Raises:
-            H1RError: the verifier raised one, such as a judge out of reach. RuntimeError: the verifier has a bug.
+            H1RError: the verifier raised one, such as a judge out of reach. RuntimeError: the verifier has a bug, or
+                the pool is closed and verdicts are missing.
         """
+        if self._open and not self._processes:
+            raise RuntimeError(f"the pool is closed, and {len(self._open)} verdicts are missing")
         self._deal()
         busy = {process.pipe: process for process in self._processes if process.jobs}
         for pipe in wait(list(busy), wait_s):

@@ -86,26 +86,27 @@ def train(
         H1RError: before the first update, where the engine's log-probabilities are not the trainer's.
     """
     checked = False
+    watch.listen(lambda: _counters(engine))
     if plan.evaluate_every and not progress.steps:
         with watch.phase("evaluation"):
             report(0, evaluate(0), Batch())
     while (step := progress.steps) < plan.steps:
-        with watch.phase("rollout"):
+        with watch.phase("rollout", eventful=True):
             batch = supply.batch(step, version=step)
         if plan.asynchronous and step + 1 < plan.steps:
             supply.begin(step + 1, version=step)
         if plan.engine_sleeps:
-            engine.sleep()
-            ranks.barrier()  # an engine may span its neighbours' devices
+            _to_sleep(engine, ranks)
         with watch.phase("update"):
             checked = checked or _check_mismatch(updates.module, batch, plan, ranks)
             rate = plan.learning_rate * after_warmup(step, plan.steps, plan.warmup_steps, falling=plan.falling)
             sums = _update(updates, batch, rate, plan, ranks, reference, watch)
+        with watch.phase("rollout", eventful=True):
+            supply.wait()  # for the next step's, where they are being made
         with watch.phase("weights"):
             if plan.engine_sleeps:
                 ranks.barrier()
                 engine.wake()
-            supply.wait()
             hand_over(updates.weights(), step + 1, engine, ranks)
 
         progress.count(batch, sums, supply)
@@ -118,6 +119,17 @@ def train(
         if done % plan.checkpoint_every == 0 or last:
             with watch.phase("checkpoint"):
                 save(progress)
+
+
+def _to_sleep(engine: Engine, ranks: Ranks) -> None:
+    engine.sleep()
+    ranks.barrier()  # an engine may span its neighbours' devices
+
+
+def _counters(engine: Engine) -> tuple[int, ...]:
+    """What grows while it reads prompts or generates."""
+    stats = engine.stats()
+    return stats.prompt_tokens, stats.generated_tokens, stats.decode_steps
 
 
 def hand_over(weights: Iterable[tuple[str, Tensor]], version: int, engine: Engine, ranks: Ranks) -> None:

@@ -7,9 +7,11 @@ sampling corrects for the change. A rollout is stopped so once at most.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
 import numpy as np
@@ -19,6 +21,7 @@ from h1r_cli.errors import EngineError
 from h1r_cli.generation import Completed, collect
 from h1r_cli.rewards.pool import NO_VERDICT, Pool
 from h1r_cli.rewards.process import Job
+from h1r_cli.rl.outstanding import Outstanding
 from h1r_cli.rl.watchdog import UNWATCHED, Watch
 from h1r_cli.types import (
     Capabilities,
@@ -63,6 +66,7 @@ class Roller:
     sampling: Sampling
     end_ids: Collection[int]  # tokens that end a response
     watch: Watch = UNWATCHED
+    left: threading.Event = field(default_factory=threading.Event)  # set where nobody waits for rollouts any more
 
     def roll(self, wanted: Sequence[Wanted], version: int, carried_frac: float = 0.0) -> tuple[list[Rollout], int]:
         """The rollouts, in the order wanted; and how many tokens were lost with those that had to be made again.
@@ -73,7 +77,7 @@ class Roller:
                 those end as "aborted", without a verdict: see `is_unfinished`.
 
         Raises:
-            EngineError: a rollout was lost twice.
+            EngineError: a rollout was lost twice. CancelledError: `left` was set.
         """
         rolling = _Rolling(self, wanted, version, int(carried_frac * len(wanted)))
         rolling.generate()
@@ -100,6 +104,7 @@ class _Rolling:
             f"{one.place}/{one.index}{'' if one.begun is None else '+'}": i for i, one in enumerate(wanted)
         }
         self._running = set(self._places)
+        self._outstanding = Outstanding()
         self._again: set[str] = set()  # dropped by the engine, and asked for once more
         self._stopped: set[str] = set()
         self._judging: dict[int, tuple[Completed, str]] = {}  # job -> what it judges
@@ -107,11 +112,16 @@ class _Rolling:
 
     def generate(self) -> None:
         """Hand each completion to the judges as it ends."""
+        with self.roller.watch.asking(self):
+            for name in self._places:
+                self._submit(name)
+            self._hand_on(collect(self.roller.engine, self._generated))
+
+    def _hand_on(self, ended: Iterable[Completed]) -> None:
         roller = self.roller
-        for name in self._places:
-            self._submit(name)
-        for completed in collect(roller.engine, self._generated):
+        for completed in ended:
             name = completed.request_id
+            self._outstanding.end(name)
             one = self.wanted[self._places[name]]
             if completed.end == "aborted" and name not in self._stopped:
                 self._try_again(name, one.problem.id, len(completed.ids))
@@ -129,9 +139,11 @@ class _Rolling:
                 self._take_verdicts()
             self._stop_the_last()
 
-    def _generated(self, tokens: int) -> None:
+    def _generated(self, name: str, tokens: int) -> None:
         """The engine has gone on: now and then see what the judges have, who are given work by this, too."""
-        self.roller.watch.event(f"{tokens} tokens")
+        self._check_left()
+        self._outstanding.come(name, tokens)
+        self.roller.watch.event(f"{tokens} tokens of rollout {name}")
         if self._judging and self._gathered:
             self._take_verdicts()
 
@@ -142,7 +154,28 @@ class _Rolling:
     def await_verdicts(self) -> None:
         """Until all are judged."""
         while self._judging:
+            self._check_left()
             self._take_verdicts(wait_s=POLL_S)
+
+    def oldest(self) -> str:
+        """See `Asking`."""
+        found = self._outstanding.oldest()
+        if found is None:
+            return ""
+        name, seconds, tokens = found
+        problem = self.wanted[self._places[name]].problem.id
+        return f"{name} of problem '{problem}', {tokens} tokens in {seconds:.0f} s"
+
+    def ask_again(self) -> int:
+        """See `Asking`: the engine drops them, and what it drops is asked for once more."""
+        quiet = [name for name in self._outstanding.quiet() if name not in self._again | self._stopped]
+        for name in quiet:
+            self.roller.engine.abort(name)
+        return len(quiet)
+
+    def _check_left(self) -> None:
+        if self.roller.left.is_set():
+            raise CancelledError("nobody waits for these rollouts")
 
     def _end_of(self, ids: Sequence[int], end: EndReason) -> EndReason:
         """How it really ended: what was stopped may have come to its last token in the meantime."""
@@ -161,6 +194,7 @@ class _Rolling:
             max_tokens=sampling.max_tokens - len(begun),
             min_tokens=max(0, sampling.min_tokens - len(begun)),
         )
+        self._outstanding.send(name)
         self.roller.engine.submit(Request(name, (*one.prompt_ids, *begun), left))
 
     def _try_again(self, name: str, problem: str, tokens: int) -> None:
@@ -171,6 +205,7 @@ class _Rolling:
             )
         self._again.add(name)
         self.lost += tokens
+        self.roller.watch.event(f"rollout {name} of problem '{problem}' was lost, and is sent again")
         self._submit(name)
 
     def _stop_the_last(self) -> None:

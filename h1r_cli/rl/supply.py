@@ -17,12 +17,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from h1r_cli.errors import H1RError
+from h1r_cli.rl.ahead import Ahead
 from h1r_cli.rl.books import Books
 from h1r_cli.rl.cache import Cache
 from h1r_cli.rl.curriculum import Curriculum
@@ -36,6 +36,7 @@ from h1r_cli.types import Group, Problem, Rollout
 
 Filling = Literal["backfill", "reject", "duplicate"]
 RATE_WEIGHT = 0.3  # of the newest generation, in the running share of groups that teach
+CLOSE_S = 10.0  # for a batch in the making to be given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,16 @@ class Batch:
 class _Begun:
     """A batch that is being made, and what the supply was like before."""
 
-    batch: Future[Batch]
+    batch: Ahead[Batch]
     state: dict[str, Any]
     kept: tuple[Group, ...]
 
 
 class Supply:
-    """Makes the batches; what it keeps between steps is the cache, the ledger and the places in the streams."""
+    """Makes the batches; what it keeps between steps is the cache, the ledger and the places in the streams.
+
+    Use it in a `with`, inside those of the engine and the judges: at its end no batch is in the making any more.
+    """
 
     def __init__(
         self,
@@ -97,8 +101,18 @@ class Supply:
         self.carried: list[Group] = []  # of which some rollouts have not ended
         self.places: Counter[int] = Counter()  # by stage: problems taken from its stream
         self.teaching_frac = 1.0  # running share of the groups that teach
-        self._thread = ThreadPoolExecutor(1, "supply")
         self._begun: _Begun | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self, limit_s: float = CLOSE_S) -> bool:
+        """Give up the batch that was begun; whether its thread has ended, for which it is given so many seconds."""
+        self.roller.left.set()
+        return self._begun is None or self._begun.batch.join(limit_s)
 
     def batch(self, step: int, version: int) -> Batch:
         """The groups to train on in `step`; every rank must call it, and all get the same.
@@ -117,11 +131,11 @@ class Supply:
     def begin(self, step: int, version: int) -> None:
         """Make the batch of `step` in a thread, while the policy trains on the one before.
 
-        Until `batch` hands it over, `state` and `kept` are as if it had not been begun: a run that goes on from there
-        makes it again.
+        Until `batch` hands it over, `state`, `kept` and `ledger` are as if it had not been begun: a run that goes on
+        from there makes it again.
         """
         kept = self.state(), self.kept
-        self._begun = _Begun(self._thread.submit(self._make, step, version), *kept)
+        self._begun = _Begun(Ahead(lambda: self._make(step, version)), *kept)
 
     def wait(self) -> None:
         """Until the engine has nothing to do."""
@@ -147,13 +161,13 @@ class Supply:
             batch.groups += lucky.choices(batch.groups, k=demand.batch_groups - len(batch.groups))
         batch.carried = sum(is_unfinished(rollout) for group in self.carried for rollout in group.rollouts)
         self.books.trained(batch.groups, cached, batch.stored)
-        self.ledger.check()
+        self.books.ledger.check()
         return batch
 
     @property
     def ledger(self) -> Ledger:
         """Where each token went."""
-        return self.books.ledger
+        return self.books.ledger if self._begun is None else Ledger(self._begun.state["ledger"])
 
     @property
     def kept(self) -> tuple[Group, ...]:
@@ -231,7 +245,8 @@ class Supply:
     def _roll(self, wanted: list[Wanted], version: int, batch: Batch) -> list[Rollout]:
         """This rank makes its share of the rollouts; all get all of them."""
         made = self.roller.roll(self.engines.share(wanted), version, self.demand.carried_frac)
-        parts = self.ranks.gather_values(made)
+        with self.roller.watch.waiting("rollout"):
+            parts = self.ranks.gather_values(made)
         lost = sum(tokens for _, tokens in parts)
         batch.lost_tokens += lost
         self.books.lost(lost)

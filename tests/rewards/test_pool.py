@@ -192,3 +192,12 @@ def test_no_process_is_left_behind(pool):
     while any(os.path.exists(f"/proc/{one}") for one in ids):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_verdicts_of_a_closed_pool_are_not_waited_for(pool):
+    with pool() as one:
+        [job] = jobs("hang")
+        one.submit(job)
+        assert one.poll(0.2) == []
+    with pytest.raises(RuntimeError, match="the pool is closed, and 1 verdicts are missing"):
+        one.poll(0.1)

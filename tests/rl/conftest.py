@@ -51,7 +51,15 @@ def nano_supply():
         make.roller = lambda engine, **changed: Roller(
             engine, judges, tokenizer.decode, replace(sampling, **changed), tokenizer.end_ids
         )
+        make.drain = lambda: drain(engine, judges)
         yield make
+
+
+def drain(engine, judges):
+    """Wait for what a test left in flight, for which nobody asks."""
+    list(engine.events())
+    while judges._open:
+        judges.poll(0.1)
 
 
 @pytest.fixture
