@@ -188,26 +188,23 @@ def _check(registry: Registry, settings: BenchThroughputSettings, cells: Sequenc
                 engine(registry, side_settings(settings, place, part), given={"chunk_tokens": 1})
 
 
-def _configs(registry: Registry, settings: BenchThroughputSettings) -> list[dict[str, Any]]:
-    """Each side's config.json; for a suite's own model that is not on this machine the one that the suite has."""
+def _configs(registry: Registry, settings: BenchThroughputSettings) -> list[Mapping[str, Any]]:
+    """Each side's config.json; the published models' is known here, without a network."""
     import json
 
-    from h1r_cli.errors import DataError
     from h1r_cli.throughput.grid import sides
     from h1r_cli.throughput.suites import PAPER_CONFIGS
 
     found = []
     for model, _ in sides(settings):
-        try:
+        if model in PAPER_CONFIGS and not Path(model).is_dir():
+            found.append(PAPER_CONFIGS[model])
+        else:
             found.append(json.loads(model_config(registry, model).read_text(encoding="utf-8")))
-        except DataError:
-            if model not in PAPER_CONFIGS:
-                raise
-            found.append(dict(PAPER_CONFIGS[model]))
     return found
 
 
-def _crossings(settings: BenchThroughputSettings, configs: Sequence[dict[str, Any]]) -> Crossings | None:
+def _crossings(settings: BenchThroughputSettings, configs: Sequence[Mapping[str, Any]]) -> Crossings | None:
     from h1r_cli.throughput.arithmetic import crossings
     from h1r_cli.throughput.grid import side_settings, sides
 
