@@ -48,12 +48,15 @@ class RunDir:
             file.write(json.dumps({"step": step, **values}) + "\n")
 
     def forget_metrics_after(self, step: int) -> None:
-        """Drop the lines of later steps, which are made again, and one that was cut short."""
+        """Drop the lines of later steps, which are made again, and one that was cut short.
+
+        After no step at all everything is made again, and what step 0 was told with, too.
+        """
         file = self.path / "metrics.jsonl"
         if file.exists():
             lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
             whole = [line for line in lines if line.endswith("\n")]
-            write_atomically(file, "".join(line for line in whole if json.loads(line)["step"] <= step))
+            write_atomically(file, "".join(line for line in whole if 0 < step >= json.loads(line)["step"]))
 
     def write_json(self, name: str, value: Any) -> None:
         """Write `name` whole or not at all."""

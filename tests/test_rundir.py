@@ -158,3 +158,17 @@ def test_a_digest_is_sha256(tmp_path):
     # the example of FIPS 180-2: SHA-256 of "abc"
     (tmp_path / "abc").write_text("abc")
     assert digest(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_metrics_that_are_made_again_are_forgotten_and_after_no_step_all_of_them(tmp_path):
+    with open_run(tmp_path / "run", "generate", settled(), resume=False, facts={}) as run:
+        for step in range(4):
+            run.metrics(step, {"x": 1.0})
+
+        def steps():
+            return [json.loads(line)["step"] for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+
+        run.forget_metrics_after(2)
+        assert steps() == [0, 1, 2]
+        run.forget_metrics_after(0)
+        assert steps() == []

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from h1r_cli.data.survey import UNRATED
 from h1r_cli.report.svg import Line, lines, stacked
-from h1r_cli.rl.ledger import BOOKS
+from h1r_cli.rl.ledger import BOOKS, metric_of
 from h1r_cli.rundir import write_atomically
 
 TESTED = "evaluation/pass_at_1"
+DIFFICULTIES = ("easy", "medium", "hard", UNRATED)
 PHASES = ("rollout", "update", "weights", "evaluation", "checkpoint")
 STYLE = "body{font-family:sans-serif;margin:2em auto;max-width:760px;color:#222}p{color:#555}svg{display:block}"
 
@@ -67,17 +69,29 @@ def _pictures(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
         lines("clipped and capped", "step", [_line(trained, "clipped", "rl/clipped_frac"),
               _line(trained, "capped", "rl/capped_frac")]),
     )  # fmt: skip
-    booked = {book: _column(trained, f"ledger/{book.replace('-', '_')}_frac") for book in BOOKS}
     yield (
         "Where each token that was generated up to a step had gone by then: every one is in one place.",
-        stacked("ledger", "step", _column(trained, "step"), {n: v for n, v in booked.items() if any(v)}),
+        _booked("ledger", trained, "ledger"),
     )
+    for difficulty in DIFFICULTIES:
+        seen = [row for row in trained if row.get(f"ledger_{difficulty}/generated_tokens")]
+        if seen:
+            words = f"The same of {difficulty} problems' tokens."
+            yield words, _booked(f"ledger, {difficulty}", seen, f"ledger_{difficulty}")
     whole = [sum(row.get(f"rl/{phase}_s", 0.0) for phase in PHASES) or 1.0 for row in trained]
     shares = {
         phase: [row.get(f"rl/{phase}_s", 0.0) / total for row, total in zip(trained, whole, strict=True)]
         for phase in PHASES
     }
     yield "What a step's time was spent on.", stacked("time", "step", _column(trained, "step"), shares)
+
+
+def _booked(title: str, rows: Sequence[Row], area: str) -> str:
+    """The share of each book that has any."""
+    booked = {book: _column(rows, metric_of(area, book)) for book in BOOKS}
+    return stacked(
+        title, "step", _column(rows, "step"), {book: shares for book, shares in booked.items() if any(shares)}
+    )
 
 
 def _line(rows: Sequence[Row], name: str, key: str) -> Line:

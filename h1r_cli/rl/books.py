@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from h1r_cli.data.survey import UNRATED
 from h1r_cli.rl.ledger import Book, Ledger
 from h1r_cli.rl.rows import Weighing, is_judged, is_masked, trained_of
 from h1r_cli.rl.store import Stored
@@ -23,8 +24,8 @@ class Books:
 
     def lost(self, tokens: int) -> None:
         """Tokens of rollouts that the engine dropped."""
-        self.ledger.generate("unrated", tokens)
-        self.ledger.book("unrated", "lost", tokens)
+        self.ledger.generate(UNRATED, tokens)
+        self.ledger.book(UNRATED, "lost", tokens)
 
     def dropped(self, group: Group, book: Book, stored: list[Stored]) -> None:
         """A whole group to one book, but for the rollouts that have no verdict."""

@@ -18,6 +18,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, get_args
 
+from h1r_cli.data.survey import UNRATED
+
 Book = Literal[
     "trained", "cached", "all-right", "all-wrong", "truncated", "expired", "surplus", "unverified", "lost", "carried"
 ]
@@ -70,9 +72,22 @@ class Ledger:
 
     def metrics(self) -> dict[str, float]:
         """Tokens generated so far, and the share of each book in them; the shares sum to 1."""
-        total = sum(self.generated.values())
-        flat = {"ledger/generated_tokens": float(total)}
-        for book in BOOKS:
-            tokens = sum(books[book] for books in self.books.values())
-            flat[f"ledger/{book.replace('-', '_')}_frac"] = tokens / total if total else 0.0
-        return flat
+        return _metrics("ledger", sum(self.books.values(), Counter()))
+
+    def by_difficulty(self) -> dict[str, float]:
+        """The same of each difficulty, `ledger_hard/...` and so on; none where it is known of no problem."""
+        if self.books.keys() <= {UNRATED}:
+            return {}
+        parts = [_metrics(f"ledger_{difficulty}", books) for difficulty, books in sorted(self.books.items())]
+        return {key: value for part in parts for key, value in part.items()}
+
+
+def metric_of(area: str, book: Book) -> str:
+    """The key of a book's share."""
+    return f"{area}/{book.replace('-', '_')}_frac"
+
+
+def _metrics(area: str, books: Counter[str]) -> dict[str, float]:
+    total = sum(books.values())
+    shares = {metric_of(area, book): books[book] / total if total else 0.0 for book in BOOKS}
+    return {f"{area}/generated_tokens": float(total)} | shares

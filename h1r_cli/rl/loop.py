@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from h1r_cli.errors import H1RError
 from h1r_cli.rl.loss import SUMS
-from h1r_cli.rl.metrics import UpdateSums, of_batch
+from h1r_cli.rl.metrics import UpdateSums, of_batch, of_ledger
 from h1r_cli.rl.progress import Progress
 from h1r_cli.rl.rows import COLUMNS, PolicyRowTensors, Trained, Weighing, rows_of, trained_of
 from h1r_cli.rl.supply import Batch, Supply
@@ -115,7 +115,7 @@ def train(
         if plan.evaluate_every and (done % plan.evaluate_every == 0 or last):
             with watch.phase("evaluation"):
                 metrics |= evaluate(done)
-        report(done, metrics | progress.metrics() | supply.ledger.metrics(), batch)
+        report(done, metrics | progress.metrics() | of_ledger(supply.ledger), batch)
         if done % plan.checkpoint_every == 0 or last:
             with watch.phase("checkpoint"):
                 save(progress)

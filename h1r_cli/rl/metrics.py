@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from h1r_cli.evals.statistics import quantile
+from h1r_cli.rl.ledger import Ledger
 from h1r_cli.rl.loss import SUMS
-from h1r_cli.rl.rows import Trained
+from h1r_cli.rl.rows import Trained, is_judged, teaches
 from h1r_cli.rl.supply import Batch
 from h1r_cli.train.ranks import Ranks
 from h1r_cli.train.step import Update
@@ -61,6 +62,7 @@ class UpdateSums:
 def of_batch(batch: Batch, step: int) -> dict[str, float]:
     """How the rollouts were that a step generated, those of groups that teach nothing included, and what it took.
 
+    Rewards and what is right are of the rollouts that have a verdict, and are left out where none has;
     `rl/stale_steps` is the mean age of the groups that were trained on, in steps.
     """
     flat: dict[str, float] = {
@@ -79,8 +81,8 @@ def of_batch(batch: Batch, step: int) -> dict[str, float]:
         "rl/length_mean_tokens": sum(lengths) / len(lengths),
         "rl/length_p95_tokens": quantile(lengths, 0.95),
         "rl/truncated_frac": sum(rollout.end == "length" for rollout in rollouts) / len(rollouts),
-        "rl/teaching_frac": sum(0 < group.correct < len(group.rollouts) for group in batch.generated)
-        / len(batch.generated),
+        "rl/unverified_frac": sum(not is_judged(rollout) for rollout in rollouts) / len(rollouts),
+        "rl/teaching_frac": sum(map(teaches, batch.generated)) / len(batch.generated),
     }
     domains = sorted({group.problem.domain for group in batch.generated})
     for domain in domains if len(domains) > 1 else ():
@@ -89,8 +91,16 @@ def of_batch(batch: Batch, step: int) -> dict[str, float]:
     return flat
 
 
+def of_ledger(ledger: Ledger) -> dict[str, float]:
+    """Where all tokens went so far, and those of each difficulty where it is known."""
+    return ledger.metrics() | ledger.by_difficulty()
+
+
 def _rewards(prefix: str, rollouts: Sequence[Rollout]) -> dict[str, float]:
+    verdicts = [rollout.verdict for rollout in rollouts if is_judged(rollout)]
+    if not verdicts:
+        return {}
     return {
-        f"rl/{prefix}reward": sum(rollout.verdict.reward for rollout in rollouts) / len(rollouts),
-        f"rl/{prefix}correct_frac": sum(rollout.verdict.correct for rollout in rollouts) / len(rollouts),
+        f"rl/{prefix}reward": sum(verdict.reward for verdict in verdicts) / len(verdicts),
+        f"rl/{prefix}correct_frac": sum(verdict.correct for verdict in verdicts) / len(verdicts),
     }

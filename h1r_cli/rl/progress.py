@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from h1r_cli.rl.rows import is_judged
+
 if TYPE_CHECKING:
     from h1r_cli.rl.metrics import UpdateSums
     from h1r_cli.rl.supply import Batch, Supply
@@ -24,7 +26,7 @@ class Progress:
     generated_tokens: int = 0
     trained_tokens: int = 0  # of responses, each time they are trained on
     cached_groups: int = 0  # that were trained on
-    right_frac: float = 0.0  # running share of right rollouts, of those generated
+    right_frac: float = 0.0  # running share of right rollouts, of those generated that have a verdict
     supply: dict[str, Any] = field(default_factory=dict)
 
     def count(self, batch: Batch, sums: UpdateSums, supply: Supply) -> None:
@@ -38,9 +40,9 @@ class Progress:
         self.trained_tokens += sums.trained_tokens
         self.cached_groups += batch.from_cache
         self.supply = supply.state()
-        if batch.generated:
-            rollouts = sum(len(group.rollouts) for group in batch.generated)
-            share = sum(group.correct for group in batch.generated) / rollouts
+        judged = sum(is_judged(rollout) for group in batch.generated for rollout in group.rollouts)
+        if judged:
+            share = sum(group.correct for group in batch.generated) / judged
             self.right_frac += (RIGHT_WEIGHT if self.steps > 1 else 1.0) * (share - self.right_frac)
 
     def metrics(self) -> dict[str, float]:

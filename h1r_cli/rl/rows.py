@@ -84,6 +84,12 @@ def is_judged(rollout: Rollout) -> bool:
     return not rollout.verdict.reason.startswith(NO_VERDICT)
 
 
+def teaches(group: Group) -> bool:
+    """Whether some of its judged rollouts are right and some wrong."""
+    judged = [rollout.verdict.correct for rollout in group.rollouts if is_judged(rollout)]
+    return any(judged) and not all(judged)
+
+
 def is_masked(rollout: Rollout, weighing: Weighing) -> bool:
     """Whether it is left out of training as too long."""
     return weighing.overlong == "mask" and rollout.end == "length"

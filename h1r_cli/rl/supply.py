@@ -28,7 +28,7 @@ from h1r_cli.rl.cache import Cache
 from h1r_cli.rl.curriculum import Curriculum
 from h1r_cli.rl.ledger import Ledger
 from h1r_cli.rl.rollout import Engines, Roller, Wanted, is_unfinished
-from h1r_cli.rl.rows import Weighing, is_judged
+from h1r_cli.rl.rows import Weighing, teaches
 from h1r_cli.rl.store import Stored
 from h1r_cli.seeds import seed_for
 from h1r_cli.train.ranks import Ranks
@@ -194,9 +194,9 @@ class Supply:
     def _teaching(self, step: int, version: int, missing: int, batch: Batch) -> list[Group]:
         """One generation: all its groups are booked but those that teach, which come back."""
         groups = self._generate(step, version, missing, batch)
-        teaching = [group for group in groups if _teaches(group)]
+        teaching = [group for group in groups if teaches(group)]
         for group in groups:
-            if not _teaches(group):
+            if not teaches(group):
                 self.books.dropped(group, "all-right" if group.correct else "all-wrong", batch.stored)
         if groups:
             self.teaching_frac += RATE_WEIGHT * (len(teaching) / len(groups) - self.teaching_frac)
@@ -276,12 +276,6 @@ class Supply:
             known=f"groups of {self.demand.group_size}: {told}",
             fix="choose problems that the model solves sometimes (h1r curate), or raise reject_sampling_bound",
         )
-
-
-def _teaches(group: Group) -> bool:
-    """Whether some of its judged rollouts are right and some wrong."""
-    judged = [rollout.verdict.correct for rollout in group.rollouts if is_judged(rollout)]
-    return any(judged) and not all(judged)
 
 
 def goes_on(group: Group) -> bool:

@@ -55,3 +55,22 @@ def test_the_shares_sum_to_one_and_come_back_from_what_is_kept(entries):
     again = Ledger(ledger.state())
     again.check()
     assert again.metrics() == ledger.metrics()
+
+
+def test_the_shares_of_each_difficulty_are_of_its_own_tokens_and_none_are_told_where_none_is_known():
+    ledger = Ledger()
+    for difficulty, book, tokens in (("hard", "all-wrong", 30), ("hard", "trained", 10), ("easy", "trained", 40)):
+        ledger.generate(difficulty, tokens)
+        ledger.book(difficulty, book, tokens)
+    told = ledger.by_difficulty()
+    assert {key: value for key, value in told.items() if value} == {
+        "ledger_easy/generated_tokens": 40.0,
+        "ledger_easy/trained_frac": 1.0,
+        "ledger_hard/generated_tokens": 40.0,
+        "ledger_hard/all_wrong_frac": 0.75,
+        "ledger_hard/trained_frac": 0.25,
+    }
+    unrated = Ledger()
+    unrated.generate("unrated", 5)
+    unrated.book("unrated", "lost", 5)
+    assert unrated.by_difficulty() == {}
