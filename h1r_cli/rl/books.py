@@ -45,6 +45,13 @@ class Books:
         for group in groups:
             self.ledger.book(self._difficulty(group.problem), "carried", group.tokens)
 
+    def given_up(self, groups: Sequence[Group], stored: list[Stored]) -> int:
+        """They were carried, and do not go on; their tokens."""
+        for group in groups:
+            self.ledger.move(self._difficulty(group.problem), "carried", "expired", group.tokens)
+            stored.append(Stored(group, [None] * len(group.rollouts), ["expired"] * len(group.rollouts)))
+        return sum(group.tokens for group in groups)
+
     def taken_up(self, groups: Iterable[Group]) -> None:
         """What was carried goes on, and is booked with the rest."""
         for group in groups:

@@ -9,7 +9,7 @@ so that importance sampling corrects for the policy's having moved.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from h1r_cli.types import Group
 
@@ -40,6 +40,10 @@ class Cache:
 
     def expire(self, oldest_version: int) -> list[Group]:
         """Drop the groups of earlier versions of the policy; what was dropped."""
-        expired = [group for group in self._groups if group.version < oldest_version]
-        self._groups = deque(group for group in self._groups if group.version >= oldest_version)
-        return expired
+        return self.keep(lambda group: group.version >= oldest_version)
+
+    def keep(self, wanted: Callable[[Group], bool]) -> list[Group]:
+        """Drop the groups that are not wanted; what was dropped."""
+        dropped = [group for group in self._groups if not wanted(group)]
+        self._groups = deque(group for group in self._groups if wanted(group))
+        return dropped

@@ -24,6 +24,7 @@ class Curriculum:
     def __init__(self, stages: Sequence[Stage], seed: int) -> None:
         self.stages, self._seed = stages, seed
         self._orders: dict[tuple[int, int], list[int]] = {}  # (stage, pass) -> the problems' order
+        self._drawn: tuple[int, set[tuple[str, str]]] = (-1, set())  # a stage, and what its problems are told by
 
     def stage_at(self, step: int) -> int:
         """The number of the stage that the step belongs to; the last goes on."""
@@ -39,6 +40,12 @@ class Curriculum:
         for place in range(start, start + count):
             turn, index = divmod(place, len(problems))
             yield place, problems[self._order(stage, turn)[index]]
+
+    def draws(self, stage: int, problem: Problem) -> bool:
+        """Whether the problem is one of the stage's."""
+        if self._drawn[0] != stage:
+            self._drawn = stage, {(one.id, one.text) for one in self.stages[stage].problems}
+        return (problem.id, problem.text) in self._drawn[1]
 
     def _order(self, stage: int, turn: int) -> list[int]:
         if (stage, turn) not in self._orders:

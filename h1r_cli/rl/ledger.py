@@ -5,7 +5,7 @@ cached        in a group that waits for a later step
 all-right     in a group whose rollouts are all right: it teaches nothing
 all-wrong     or all wrong
 truncated     masked as too long, in a group that was trained on
-expired       in a group that was cached, and dropped as too old or for want of room
+expired       in a group that was cached or carried, and dropped: as too old, for want of room, or of another stage
 surplus       in a group that would have taught, and for which there was no cache
 unverified    its verifier did not come to an end
 lost          its engine did not finish it

@@ -7,6 +7,8 @@ gives no policy gradient. What is done about it is PAPER section 3's choice of t
     reject      drop it, and train on a smaller batch
     duplicate   drop it, and fill the batch with copies of others, drawn at random
 
+What is kept for later steps is dropped where their stage does not draw from its problems.
+
 A rollout's seed follows from its problem's place in the stream, so that which rollouts a step sees depends on neither
 ranks nor timing, unless the last of a generation may go on in the next (`carried_frac`). Every rank has all groups,
 and the same cache; each generates and judges its share.
@@ -16,9 +18,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from h1r_cli.errors import H1RError
@@ -27,6 +28,7 @@ from h1r_cli.rl.books import Books
 from h1r_cli.rl.cache import Cache
 from h1r_cli.rl.curriculum import Curriculum
 from h1r_cli.rl.ledger import Ledger
+from h1r_cli.rl.making import all_of, filled, rest_of
 from h1r_cli.rl.rollout import Engines, Roller, Wanted, is_unfinished
 from h1r_cli.rl.rows import Weighing, teaches
 from h1r_cli.rl.store import Stored
@@ -63,7 +65,7 @@ class Batch:
     generated: list[Group] = field(default_factory=list)
     from_cache: int = 0  # groups
     generations: int = 0  # calls for rollouts
-    lost_tokens: int = 0
+    lost_tokens: int = 0  # that are in no group of `generated`, and never will be
     carried: int = 0  # rollouts that go on in the next step
 
 
@@ -144,7 +146,7 @@ class Supply:
 
     def _make(self, step: int, version: int) -> Batch:
         demand, batch = self.demand, Batch()
-        self._refresh(step)
+        self._refresh(step, batch)
         cached = self.cache.take(demand.batch_groups)
         batch.groups, batch.from_cache = list(cached), len(cached)
         while len(batch.groups) < demand.batch_groups:
@@ -211,20 +213,11 @@ class Supply:
             Group(problem, place, self.encode(problem), ())
             for place, problem in self.curriculum.problems(stage, start, count)
         ]
-        wanted = [
-            Wanted(group.problem, group.place, group.prompt_ids, begun.index, seed, begun)
-            for group in going_on
-            for begun in filter(is_unfinished, group.rollouts)
-            for seed in [seed_for(demand.seed, "carried", step, group.place, begun.index)]
-        ] + [
-            Wanted(group.problem, group.place, group.prompt_ids, index, seed)
-            for group in fresh
-            for index in range(demand.group_size)
-            for seed in [seed_for(demand.seed, "rollout", stage, group.place, index)]
-        ]
+        wanted = [one for group in going_on for one in rest_of(group, demand.seed, step)]
+        wanted += [one for group in fresh for one in all_of(group, demand.group_size, demand.seed, stage)]
         self.places[stage] += count
         made = iter(self._roll(wanted, version, batch))
-        groups = [_filled(group, made, demand.group_size) for group in (*going_on, *fresh)]
+        groups = [filled(group, made, demand.group_size) for group in (*going_on, *fresh)]
         batch.generations += 1
         self.books.taken_up(going_on)
         self.books.generated(groups)
@@ -254,8 +247,17 @@ class Supply:
 
     # --- the cache ---
 
-    def _refresh(self, step: int) -> None:
-        demand = self.demand
+    def _refresh(self, step: int, batch: Batch) -> None:
+        """Drop what is too old, and what the step's stage does not draw from."""
+        demand, stage = self.demand, self.curriculum.stage_at(step)
+
+        def of_stage(group: Group) -> bool:
+            return self.curriculum.draws(stage, group.problem)
+
+        left = [group for group in self.carried if not of_stage(group)]
+        self.carried = [group for group in self.carried if of_stage(group)]
+        batch.lost_tokens += self.books.given_up(left, batch.stored)
+        self.books.expired(self.cache.keep(of_stage))
         oldest = step - demand.cache_age_steps if demand.cache_age_steps else 0
         if demand.cache_refresh_steps and step and step % demand.cache_refresh_steps == 0:
             oldest = step
@@ -281,10 +283,3 @@ class Supply:
 def goes_on(group: Group) -> bool:
     """Whether some of its rollouts have not ended."""
     return any(map(is_unfinished, group.rollouts))
-
-
-def _filled(group: Group, made: Iterator[Rollout], size: int) -> Group:
-    """The group with the next of the rollouts that were made: for those that had not ended, or for all of them."""
-    if not group.rollouts:
-        return replace(group, rollouts=tuple(islice(made, size)))
-    return replace(group, rollouts=tuple(next(made) if is_unfinished(each) else each for each in group.rollouts))

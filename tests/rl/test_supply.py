@@ -239,6 +239,31 @@ def test_stages_follow_each_other_and_the_last_goes_on():
     assert [problem.id for _, problem in stages.problems(1, 3, 4)] == passes[3:7]
 
 
+def test_what_a_new_stage_does_not_draw_from_expires_and_what_it_does_is_used(nano_supply, tmp_path):
+    easy, hard = (list(arith(split="rl", size=40, steps_min=n, steps_max=n)()) for n in (4, 7))
+    how = {"generation_groups": 8, "carried_frac": 0.25, "group_size": 6, "batch_groups": 2}
+    apart = nano_supply(stages=[Stage(easy, 1), Stage(hard)], **how)
+    mixed = nano_supply(stages=[Stage(easy, 1), Stage([*hard, *easy])], **how)
+    batches = [apart.batch(0, version=0)]
+    cached, carried = apart.cache.groups, apart.carried
+    assert cached
+    assert carried
+    write(tmp_path / "kept.parquet", [Stored(g, [None] * 6, ["cached"] * 6) for g in apart.kept])
+    mixed.restore(apart.state(), read_groups(tmp_path / "kept.parquet"))
+    batches.append(apart.batch(1, version=1))
+    kept = {id(group) for group in (*cached, *carried)}
+    assert batches[1].from_cache == 0
+    assert {group.problem.tags["steps"] for group in batches[1].generated} == {7}
+    expired = sum(group.tokens for group in (*cached, *carried))
+    metrics = apart.ledger.metrics()
+    assert metrics["ledger/expired_frac"] * metrics["ledger/generated_tokens"] == pytest.approx(expired)
+    assert booked(batches)["expired"] == sum(group.tokens for group in carried)
+    assert batches[1].lost_tokens == sum(group.tokens for group in carried)
+    assert not kept & {id(group) for group in apart.kept}
+    assert mixed.batch(1, version=1).from_cache == min(2, len(cached))
+    assert mixed.ledger.metrics()["ledger/expired_frac"] == 0
+
+
 def test_a_batch_that_was_begun_is_the_one_that_comes_and_a_stop_before_it_comes_makes_it_again(nano_supply):
     def told(batch):
         return [(group.place, group.correct, group.tokens, group.version) for group in batch.groups]
