@@ -268,15 +268,13 @@ def _judges(job: Job, others: Mapping[str, Any]) -> Any:
 
 def _reference(job: Job) -> Callable[[PolicyRowTensors], Tensor]:
     """log pi_ref by the model that the run started from, whole on each rank."""
-    from h1r_cli.commands.training import autocast
-    from h1r_cli.model.kernels import Kernels
-    from h1r_cli.model.load import load_model
+    from h1r_cli.commands.training import autocast, frozen_model
     from h1r_cli.rl.loss import Objective
     from h1r_cli.rl.policy import PolicyLoss
 
     settings = job.settings
-    model = load_model(job.directory, device=job.device, kernels=Kernels.asked(settings.kernels))
-    policy = PolicyLoss(model.requires_grad_(False), Objective(), settings.rollout.temperature, autocast(settings))
+    model = frozen_model(settings, job.directory, job.ranks, job.device)
+    policy = PolicyLoss(model, Objective(), settings.rollout.temperature, autocast(settings))
 
     def logprobs(row: PolicyRowTensors) -> Tensor:
         found: Tensor = policy(row, logprobs_only=True)[0]

@@ -118,6 +118,19 @@ def trained_model(
     return model.train()
 
 
+def frozen_model(settings: TrainSettings, directory: Path, ranks: Ranks, device: str) -> Model:
+    """The model in `directory` as it is, to hold a trained one against: of the same dtype, on the same rows."""
+    from h1r_cli.model.falcon_h1 import FalconH1ForCausalLM
+    from h1r_cli.model.kernels import Kernels
+    from h1r_cli.model.load import load_model
+
+    dtype = settings.kernels.dtype if _spread(settings) else "float32"
+    model = load_model(directory, dtype=dtype, device=device, kernels=Kernels.asked(settings.kernels))
+    if isinstance(model, FalconH1ForCausalLM):
+        model.model.shard = ranks.shard
+    return model.requires_grad_(False)
+
+
 def updater(settings: TrainSettings, module: torch.nn.Module, ranks: Ranks) -> Any:
     """Plain AdamW, or DeepSpeed's ZeRO where the profile asks for it."""
     import torch

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +17,11 @@ SMALL = (
     "steps=4", "global_batch=2", "group_size=4", "supply.cache_groups=2", "checkpoint_every=1", "evaluation.limit=4",
     "evaluation.samples=2", "evaluation.every=2", "launch.threads=1", "scoring.workers=1", "warmup_steps=2",
 )  # fmt: skip
+THREE = (  # of two updates: in the first of a batch every ratio is 1, and the policy loss 0
+    "steps=3", "evaluation.every=3", "keep_checkpoints=3", "grpo.kl_coef=0.1", "grpo.updates_per_batch=2",
+)  # fmt: skip
+TWO = ("hardware.devices_per_node=2",)
+ZERO_2 = ("parallel.zero_stage=2",)
 
 
 def trainer(folder):
@@ -45,10 +50,25 @@ def train(tmp_path):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The metrics of one process that trains for three steps."""
+    """The run of one process that trains for three steps."""
     folder = tmp_path_factory.mktemp("alone")
-    trainer(folder)("run", "steps=3", "evaluation.every=3")
-    return metrics(folder / "run")
+    trainer(folder)("run", *THREE)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory):
+    """The same run by two ranks, in each of the ways that a test asks for."""
+    folder, made = tmp_path_factory.mktemp("spread"), set()
+
+    def run(parallel):
+        out = "-".join(parallel)
+        if out not in made:
+            trainer(folder)(out, *THREE, *TWO, *parallel)
+            made.add(out)
+        return folder / out
+
+    return run
 
 
 def metrics(run):
@@ -165,24 +185,43 @@ def test_a_stage_may_have_problems_of_its_own(train, key):
     assert "stage 2: 2,000 problems, 1 steps of 2 groups" in done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("parallel", [("zero_stage=3",), ("zero_stage=2", "sequence_parallel=2")])
-def test_two_ranks_train_as_one_process_does(train, tmp_path, alone, parallel):
-    train(
-        "two",
-        "steps=3",
-        "evaluation.every=3",
-        "hardware.devices_per_node=2",
-        *(f"parallel.{key}" for key in parallel),
-    )
-    one, two = alone, metrics(tmp_path / "two")
+def check_as_alone(one, two):
+    """Two ranks and one process made the same rollouts and went the same way, but for rounding."""
+    assert list(two) == list(one)
     for step in (1, 2, 3):
         for key in ("rl/correct_frac", "rl/generated_tokens", "rl/trained_tokens", "ledger/trained_frac"):
             assert two[step][key] == one[step][key], (step, key)
         for key in ("rl/nll_loss_nats", "rl/grad_norm", "rl/entropy_nats"):
             assert two[step][key] == pytest.approx(one[step][key], rel=1e-3), (step, key)
+        for key in ("rl/policy_loss", "rl/reference_kl_nats"):  # small sums of terms that cancel
+            assert two[step][key] == pytest.approx(one[step][key], rel=1e-3, abs=1e-6), (step, key)
+    assert abs(one[3]["rl/policy_loss"]) > 1e-4
+    assert one[3]["rl/reference_kl_nats"] > 1e-4
     assert two[3]["evaluation/pass_at_1_frac"] == one[3]["evaluation/pass_at_1_frac"]
-    assert os.path.exists(tmp_path / "two" / "model" / "model.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", [ZERO_2, ("parallel.zero_stage=3",), (*ZERO_2, "parallel.sequence_parallel=2")])
+def test_two_ranks_train_as_one_process_does(alone, spread, parallel):
+    two = spread(parallel)
+    check_as_alone(metrics(alone), metrics(two))
+    assert (two / "model" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_another_number_of_ranks_goes_on_from_a_checkpoint(train, tmp_path, alone, spread, ranks):
+    shutil.copytree(alone if ranks == 2 else spread(ZERO_2), tmp_path / "run")
+    cut_back(tmp_path / "run", 1)
+    train("run", *THREE, *((*TWO, *ZERO_2) if ranks == 2 else ()), flags=("--resume",))
+    check_as_alone(metrics(alone), metrics(tmp_path / "run"))
+
+
+def cut_back(run, step):
+    """As a kill after `step` would have left it."""
+    (run / "checkpoints" / "latest").write_text(f"step-{step:06d}\n")
+    for later in range(step + 1, 4):
+        shutil.rmtree(run / "checkpoints" / f"step-{later:06d}")
 
 
 @pytest.mark.slow
