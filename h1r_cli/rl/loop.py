@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -18,7 +17,7 @@ from h1r_cli.errors import H1RError
 from h1r_cli.rl.loss import SUMS
 from h1r_cli.rl.metrics import UpdateSums, of_batch, of_ledger
 from h1r_cli.rl.progress import Progress
-from h1r_cli.rl.rows import COLUMNS, PolicyRowTensors, Trained, Weighing, rows_of, trained_of
+from h1r_cli.rl.rows import COLUMNS, PolicyRowTensors, Trained, Weighing, parts_of, rows_of, trained_of
 from h1r_cli.rl.supply import Batch, Supply
 from h1r_cli.rl.watchdog import Watch
 from h1r_cli.train.ranks import Ranks
@@ -152,7 +151,8 @@ def _update(
     watch: Watch,
 ) -> UpdateSums:
     """Move the policy: once by the loss of all rows of all ranks, or once for each part of the batch."""
-    parts = [(members, _rows(members, plan, ranks)) for members in _parts(batch, plan)]
+    updated = parts_of(batch.groups, batch.copies, plan.updates_per_batch, plan.weighing)
+    parts = [(members, _rows(members, plan, ranks)) for members in updated]
     _fill_in(parts, updates.module if plan.updates_per_batch > 1 else None, reference)
     sums = UpdateSums()
     for members, rows in parts:
@@ -163,17 +163,6 @@ def _update(
             watch.event(f"row {number} of {len(rows)}")
         sums.updated(updates.step(rate), members)
     return sums
-
-
-def _parts(batch: Batch, plan: Plan) -> list[list[Trained]]:
-    """The rollouts of each update of the batch; groups stay together. None may be left without any."""
-    count = min(plan.updates_per_batch, len(batch.groups))
-    bounds = [len(batch.groups) * part // count for part in range(count + 1)]
-    parts = [
-        [one for group in batch.groups[start:stop] for one in trained_of(group, plan.weighing)]
-        for start, stop in pairwise(bounds)
-    ]
-    return [part for part in parts if part]
 
 
 def _rows(members: Sequence[Trained], plan: Plan, ranks: Ranks) -> Rows:

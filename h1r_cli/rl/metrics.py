@@ -71,6 +71,8 @@ def of_batch(batch: Batch, step: int) -> dict[str, float]:
         "rl/step_generations": batch.generations,
         "rl/rollouts_carried": batch.carried,
     }
+    if batch.copies:
+        flat["rl/rollouts_copied"] = len(batch.copies)
     if batch.groups:
         flat["rl/stale_steps"] = sum(step - group.version for group in batch.groups) / len(batch.groups)
     rollouts = [rollout for group in batch.generated for rollout in group.rollouts]

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from random import Random
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from h1r_cli.rl.loss import Aggregation
 from h1r_cli.train.ranks import Ranks
 from h1r_cli.types import Group, Rollout
 
+T = TypeVar("T")
 COLUMNS = ("behaviour", "advantages", "weights", "nll_weights", "old", "reference")  # of a row, in this order
 UNKNOWN = float("nan")  # in a column that is filled in later, or not used
 BUNDLE_PART = 4  # of a row is the most that rollouts with one prompt fill together, so that rows can be balanced
@@ -112,6 +114,33 @@ def trained_of(group: Group, weighing: Weighing) -> list[Trained]:
         for rollout, advantage in zip(judged, told, strict=True)
         if not is_masked(rollout, weighing)
     ]
+
+
+def copies_of(groups: Sequence[Group], count: int, weighing: Weighing, lucky: Random) -> list[Trained]:
+    """`count` of the groups' rollouts once more, drawn at random from those of positive advantage, if there are any.
+
+    PAPER duplicates "samples": we take them for rollouts, since a group as a whole has no advantage.
+    """
+    positive = [one for group in groups for one in trained_of(group, weighing) if one.advantage > 0]
+    places = sorted(lucky.choices(range(len(positive)), k=count)) if positive else []
+    return [positive[place] for place in places]  # in order, so that those of a group are neighbours
+
+
+def parts_of(
+    groups: Sequence[Group], copies: Sequence[Trained], updates: int, weighing: Weighing
+) -> list[list[Trained]]:
+    """The rollouts of each update of a batch, `updates` at most; groups stay together. None is left without any."""
+    count = min(updates, len(groups))
+    parts = [
+        [one for group in _share(groups, part, count) for one in trained_of(group, weighing)]
+        + list(_share(copies, part, count))
+        for part in range(count)
+    ]
+    return [part for part in parts if part]
+
+
+def _share(items: Sequence[T], part: int, count: int) -> Sequence[T]:
+    return items[len(items) * part // count : len(items) * (part + 1) // count]
 
 
 def rows_of(

@@ -5,7 +5,7 @@ gives no policy gradient. What is done about it is PAPER section 3's choice of t
 
     backfill    drop it, and draw further problems until the batch is full (the paper's; the most stable)
     reject      drop it, and train on a smaller batch
-    duplicate   drop it, and fill the batch with copies of others, drawn at random
+    duplicate   drop it, and fill the batch with copies of rollouts of positive advantage, drawn at random
 
 What is kept for later steps is dropped where their stage does not draw from its problems.
 
@@ -30,7 +30,7 @@ from h1r_cli.rl.curriculum import Curriculum
 from h1r_cli.rl.ledger import Ledger
 from h1r_cli.rl.making import all_of, filled, rest_of
 from h1r_cli.rl.rollout import Engines, Roller, Wanted, is_unfinished
-from h1r_cli.rl.rows import Weighing, teaches
+from h1r_cli.rl.rows import Trained, Weighing, copies_of, teaches
 from h1r_cli.rl.store import Stored
 from h1r_cli.seeds import seed_for
 from h1r_cli.train.ranks import Ranks
@@ -61,6 +61,7 @@ class Batch:
     """What a step trains on, and what came of it on the way."""
 
     groups: list[Group] = field(default_factory=list)
+    copies: list[Trained] = field(default_factory=list)  # of the groups' rollouts, which are trained on once more
     stored: list[Stored] = field(default_factory=list)  # every group that was generated or trained in this step
     generated: list[Group] = field(default_factory=list)
     from_cache: int = 0  # groups
@@ -160,7 +161,8 @@ class Supply:
                 break
         if demand.filling == "duplicate":
             lucky = random.Random(seed_for(demand.seed, "duplicates", step))
-            batch.groups += lucky.choices(batch.groups, k=demand.batch_groups - len(batch.groups))
+            missing = (demand.batch_groups - len(batch.groups)) * demand.group_size
+            batch.copies = copies_of(batch.groups, missing, self.weighing, lucky)
         batch.carried = sum(is_unfinished(rollout) for group in self.carried for rollout in group.rollouts)
         self.books.trained(batch.groups, cached, batch.stored)
         self.books.ledger.check()

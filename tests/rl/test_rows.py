@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from random import Random
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,7 @@ from hand_made import group, rollout
 
 from h1r_cli.data.packing import IGNORED
 from h1r_cli.rewards.pool import NO_VERDICT
-from h1r_cli.rl.rows import COLUMNS, PolicyRowTensors, Weighing, rows_of, trained_of
+from h1r_cli.rl.rows import COLUMNS, PolicyRowTensors, Weighing, copies_of, parts_of, rows_of, trained_of
 from h1r_cli.train.ranks import ALONE, Ranks
 
 MIXED = group(rollout(0, 2, True), rollout(1, 4, False), rollout(2, 6, True), rollout(3, 1, False))
@@ -115,3 +118,21 @@ def test_a_row_that_ranks_share_is_padded_to_a_multiple_of_them():
     assert part.owners.tolist() == [0, 1, 1]
     assert part.columns.shape == (len(COLUMNS), 3)
     assert part.columns.dtype == torch.float32
+
+
+def test_copies_are_of_rollouts_of_positive_advantage_and_are_dealt_to_the_updates():
+    groups = [group(rollout(0, 2, True), rollout(1, 3, False), place=place) for place in range(4)]
+    copies = copies_of(groups, 6, Weighing(), Random(0))
+    assert [copy.advantage > 0 for copy in copies] == [True] * 6
+    assert copies_of([group(rollout(0, 2, True))], 6, Weighing(), Random(0)) == []
+    first, second = parts_of(groups, copies, 2, Weighing())
+    for part, those in ((first, groups[:2]), (second, groups[2:])):
+        assert len(part) == 2 * 2 + 3
+        assert {id(one.rollout) for one in part[:4]} == {id(r) for g in those for r in g.rollouts}
+    counts = Counter(id(one.rollout) for one in (*first, *second))
+    assert sum(counts.values()) == 4 * 2 + 6
+    assert all(counts[id(g.rollouts[1])] == 1 for g in groups)
+
+
+def test_an_update_without_any_rollout_is_none():
+    assert len(parts_of([MIXED], [], 3, Weighing())) == 1

@@ -98,15 +98,20 @@ def test_what_is_supplied_follows_from_the_seed_and_comes_back_after_a_stop(nano
     assert told([other.batch(0, version=0)]) != whole[:1]
 
 
-def test_rejecting_leaves_a_smaller_batch_and_duplicating_fills_it_with_copies(nano_supply):
+def test_rejecting_leaves_a_smaller_batch_and_duplicating_fills_it_with_copies_of_good_rollouts(nano_supply):
     rejected = nano_supply(batch_groups=8, filling="reject").batch(0, version=0)
     assert 0 < len(rejected.groups) < 8
     assert rejected.generations == 1
     duplicated = nano_supply(batch_groups=8, filling="duplicate")
     batch = duplicated.batch(0, version=0)
-    assert len(batch.groups) == 8
-    assert [group.place for group in batch.groups[: len(rejected.groups)]] == [g.place for g in rejected.groups]
-    assert len({group.place for group in batch.groups}) == len(rejected.groups)
+    assert [group.place for group in batch.groups] == [group.place for group in rejected.groups]
+    trained = [one for group in batch.groups for one in trained_of(group, Weighing())]
+    assert len(trained) + len(batch.copies) == 8 * 4
+    good = {id(one.rollout): one.advantage for one in trained if one.advantage > 0}
+    assert all(good[id(copy.rollout)] == copy.advantage for copy in batch.copies)
+    assert len({id(copy.rollout) for copy in batch.copies}) > 1
+    metrics = duplicated.ledger.metrics()
+    assert metrics["ledger/generated_tokens"] == sum(group.tokens for group in batch.generated)
 
 
 def test_problems_without_a_signal_stop_the_run_and_say_what_they_were_like(nano_supply):
