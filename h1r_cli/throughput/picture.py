@@ -51,7 +51,7 @@ def draw(report: Report, files: Sequence[Path]) -> None:
 
 
 def _panel(axes: Axes, title: str, cells: Sequence[CellResult], names: Sequence[str]) -> None:
-    highest = max((rate for cell in cells for found in cell.found if (rate := _rate(found)) is not None), default=0.0)
+    highest = max((_top(found) for cell in cells for found in cell.found), default=0.0)
     width = 0.8 / len(names)
     roofs = [0.0]
     for number, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
@@ -61,7 +61,7 @@ def _panel(axes: Axes, title: str, cells: Sequence[CellResult], names: Sequence[
         roofs += _roofs(axes, sides, width, colour, name, ROOF_IN_SIGHT * highest)
     for place, cell in enumerate(cells):
         if cell.ratio is not None:
-            top = max(rate for found in cell.found if (rate := _rate(found)) is not None)
+            top = max(map(_top, cell.found))
             words = f"{cell.ratio.value:.2f} x"
             axes.annotate(words, (place, top), (0, 4), textcoords="offset points", ha="center", bbox=PAPER_WHITE)
     by_device = all(found.devices is not None for cell in cells for found in cell.found)
@@ -106,6 +106,14 @@ def _roofs(
         ends = place - width / 2, place + width / 2
         axes.hlines(roof, *ends, color=colour, linestyles="dashed", linewidth=1.2, label=label)
     return [roof for _, roof in drawn]
+
+
+def _top(found: Found) -> float:
+    """Where its fastest repeat ends."""
+    rate = _rate(found)
+    if rate is None or not found.output_per_s:
+        return 0.0
+    return rate if found.high_per_s is None else rate * found.high_per_s / found.output_per_s
 
 
 def _rate(found: Found) -> float | None:
