@@ -6,6 +6,7 @@ A row is {"id", "sample", "text", "tokens", "end", "seed"}. What a file holds al
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -98,8 +99,8 @@ def generate(
             yield row
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The completions in a JSONL file; `sample` is 0, `tokens` and `end` are None where a row does not say.
+def read_rows(path: Path, sample: int | None = 0) -> list[dict[str, Any]]:
+    """The completions in a JSONL file; where a row does not say, `tokens` and `end` are None, and `sample` as given.
 
     Raises:
         DataError: a line that is no completion, with its number.
@@ -111,7 +112,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             rows.append(
-                {"sample": 0, "tokens": None, "end": None, **row, "id": str(row["id"]), "text": str(row["text"])}
+                {"sample": sample, "tokens": None, "end": None, **row, "id": str(row["id"]), "text": str(row["text"])}
             )
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
@@ -119,6 +120,28 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                 known='{"id": ..., "text": ..., "sample"?: ...}',
                 fix="mend that line, or take it out",
             ) from error
+    return rows
+
+
+def read_recorded(path: Path) -> list[dict[str, Any]]:
+    """As `read_rows`, and no two are one sample; rows that state none count up from 0 by problem, in their order.
+
+    Raises:
+        DataError: a line that is no completion, or two completions of a problem with one sample.
+    """
+    rows, unstated = read_rows(path, sample=None), Counter[str]()
+    found: set[tuple[str, int]] = set()
+    for row in rows:
+        if row["sample"] is None:
+            row["sample"] = unstated[row["id"]]
+            unstated[row["id"]] += 1
+        key = (row["id"], row["sample"])
+        if key in found:
+            raise DataError(
+                f"{path} has two completions of problem '{key[0]}' with sample {key[1]}",
+                fix="number the completions of a problem by a key sample, or leave it out of every line",
+            )
+        found.add(key)
     return rows
 
 

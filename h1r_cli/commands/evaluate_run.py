@@ -31,6 +31,24 @@ class Answering:
     recorded: Path | None
 
 
+def recorded_file(recorded: Path, name: str) -> Path:
+    """Where `recorded`, a file or an earlier run, has the completions of the benchmark of that name.
+
+    Raises:
+        DataError: the run has none.
+    """
+    from h1r_cli.evals.samples import Files
+
+    path = Files(recorded, name).completions if recorded.is_dir() else recorded
+    if not path.is_file():
+        raise DataError(
+            f"{recorded} has no completions of '{name}'",
+            known=", ".join(sorted(one.name for one in recorded.glob("completions-*.jsonl"))) or "none of any",
+            fix="name benchmarks that it was run on",
+        )
+    return path
+
+
 def evaluated(task: Task, how: Answering, settings: EvalSettings, run: RunDir, judges: Pool) -> Evaluation:
     """The task's evaluation; `h1r_cli.evals.samples` says which files of the run it is made of."""
     from h1r_cli.commands.parts import judge
@@ -69,18 +87,10 @@ def _recorded(task: Task, recorded: Path, out: Path) -> list[Mapping[str, Any]]:
     """The rows of an earlier run, or of a file, written to `out`; those of problems beyond --limit are left out."""
     import json
 
-    from h1r_cli.evals.samples import Files
-    from h1r_cli.generation import read_rows
+    from h1r_cli.generation import read_recorded
     from h1r_cli.rundir import write_atomically
 
-    path = Files(recorded, task.name).completions if recorded.is_dir() else recorded
-    if not path.is_file():
-        raise DataError(
-            f"{recorded} has no completions of '{task.name}'",
-            known=", ".join(sorted(one.name for one in recorded.glob("completions-*.jsonl"))) or "none of any",
-            fix="name benchmarks that it was run on",
-        )
-    rows = [row for row in read_rows(path) if row["id"] not in task.left_out]
+    rows = [row for row in read_recorded(recorded_file(recorded, task.name)) if row["id"] not in task.left_out]
     write_atomically(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return list(rows)
 

@@ -198,7 +198,10 @@ def _file(one: SafetySet) -> str:
 
 
 def _recorded(one: SafetySet, recorded: Path) -> Path:
-    return recorded / _file(one) if recorded.is_dir() else recorded
+    file = recorded / _file(one) if recorded.is_dir() else recorded
+    if not file.is_file():
+        raise DataError(f"{recorded} has no {file.name}", fix=f"leave {one.name} out, or generate it first")
+    return file
 
 
 def _judge_all(
@@ -215,17 +218,14 @@ def _judge_all(
         recorded: the run that has the completions, or the file of the only set's.
     """
     from h1r_cli.evals.views import views
-    from h1r_cli.generation import read_rows
+    from h1r_cli.generation import read_recorded
     from h1r_cli.rewards.safety import findings, judge
     from h1r_cli.rundir import write_atomically
 
     judged: dict[str, dict[str, list[Sample]]] = {role.role: {} for role in roles}
     lines: list[str] = []
     for one in sets:
-        file = _recorded(one, recorded)
-        if not file.is_file():
-            raise DataError(f"{recorded} has no {file.name}", fix=f"leave {one.name} out, or generate it first")
-        rows = _ordered(one, read_rows(file))
+        rows = _ordered(one, read_recorded(_recorded(one, recorded)))
         texts = [views(row["text"], opened=safety.opened) for row in rows]
         problems = {problem.id: problem for problem in one.problems}
         for role in roles:

@@ -41,6 +41,26 @@ def test_recorded_completions_are_scored_by_hand(h1r, data, tmp_path):
     assert "avg@4                  0.375   95 % " in done.stdout
 
 
+def test_rows_without_a_sample_are_numbered_and_judged_once_each(h1r, data, tmp_path):
+    rows = [{"id": name, "text": text} for name, _, text in RECORDED]
+    (tmp_path / "bare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("eval", data, "--completions", "bare.jsonl", "--out", "run")
+    first = h1r(*command)
+    verdicts = (tmp_path / "run" / "verdicts-jsonl.jsonl").read_text()
+    found = {(row["id"], row["sample"]): row["correct"] for row in map(json.loads, verdicts.splitlines())}
+    right = {("a", 0), ("a", 2), ("b", 2)}
+    assert found == {(name, sample): (name, sample) in right for name, sample, _ in RECORDED}
+    assert h1r(*command, "--resume").stdout == first.stdout
+    assert (tmp_path / "run" / "verdicts-jsonl.jsonl").read_text() == verdicts
+
+
+def test_two_completions_with_one_sample_are_an_error(h1r, data, tmp_path):
+    rows = [{"id": name, "sample": 0, "text": text} for name, _, text in RECORDED]
+    (tmp_path / "twice.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = h1r("eval", data, "--completions", "twice.jsonl", status=2)
+    assert done.stderr.startswith("error: twice.jsonl has two completions of problem 'a' with sample 0\n")
+
+
 def test_a_completion_of_another_problem_is_an_error(h1r, data, tmp_path):
     (tmp_path / "other.jsonl").write_text('{"id": "z", "text": "1"}\n')
     done = h1r("eval", data, "--completions", "other.jsonl", status=2)

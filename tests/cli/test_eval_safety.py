@@ -77,6 +77,14 @@ def test_recorded_completions_are_judged_by_hand(run):
     assert "unparsable      0 of 17 verdicts" in printed
 
 
+def test_completions_that_state_no_sample_are_numbered(run):
+    rows = [{"id": name, "text": text} for name, text in (*ANSWERED.items(), ("2", "<think> Tea. </think> Boil it."))]
+    Path("recorded.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(*RECORDED, "--out", "run")
+    lines = Path("run/verdicts-xstest-judge-answer.jsonl").read_text().splitlines()
+    assert {"2/0", "2/1"} <= {json.loads(line)["id"] for line in lines}
+
+
 def test_what_was_unsafe_is_named_and_not_quoted_unless_the_run_says_so(run):
     run(*RECORDED, "--out", "run")
     for file in Path("run").iterdir():
