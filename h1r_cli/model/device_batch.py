@@ -134,12 +134,12 @@ class DeviceBatch:
             self._sums[slot] = self._units[plan.policy_confidence][slot, begin:tokens].sum()
             self._cut[slot] = cut if cut <= tokens else NOT_CUT
 
-    def leave(self, request_id: str) -> None:
-        """Give the slot back; nothing happens where the request is unknown."""
-        slot = self._slot_of.pop(request_id, None)
-        if slot is not None:
+    def leave(self, request_id: str) -> int | None:
+        """Give a request's slot back, and say which; None where the request is unknown."""
+        if (slot := self._slot_of.pop(request_id, None)) is not None:
             del self._plans[slot], self._streams[slot]
             self._free.append(slot)
+        return slot
 
     @torch.inference_mode()
     def read(self, request_id: str, begin: int = 0) -> Record | None:

@@ -30,6 +30,9 @@ COMPANIONS = (  # what a model's directory holds besides config.json and the wei
 )  # fmt: skip
 
 
+HUB = "hub."  # before the names of its parameters, which are then transformers'
+
+
 class HubModel(nn.Module):
     """A causal LM of transformers behind the calls of `FalconH1ForCausalLM`.
 

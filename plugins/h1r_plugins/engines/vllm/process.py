@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+from h1r_cli.errors import ConfigError
 from h1r_cli.model.device_batch import Plan, Record
 from h1r_cli.types import EndReason, Finished, Tokens
 
@@ -37,6 +38,23 @@ class Options:
     eager: bool
     log: str
     environment: dict[str, str] = field(default_factory=dict)
+
+
+def environment(device: str, first: int, tensor_parallel: int) -> dict[str, str]:
+    """What a process must find in its environment before it imports vLLM: its devices, of those that are ours."""
+    common = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
+    if device == "cpu":
+        return common
+    places = range(first, first + tensor_parallel)
+    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    if names and len(names) < places.stop:
+        raise ConfigError(
+            f"devices {first} to {places.stop - 1} are not among those of CUDA_VISIBLE_DEVICES",
+            known=f"it is {','.join(names)}",
+            fix="name as many there as hardware.devices_per_node, or lower that",
+        )
+    mine = ",".join(names[place] if names else str(place) for place in places)
+    return {**common, "CUDA_VISIBLE_DEVICES": mine}
 
 
 # --- commands, from the engine ---

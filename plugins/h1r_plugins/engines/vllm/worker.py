@@ -25,7 +25,7 @@ class H1RWorker:
         processor.set_back()
         records = [processor.batch.read(*one) for one in wanted]
         for request_id in done:
-            processor.batch.leave(request_id)
+            processor.leave(request_id)
         return records
 
     def h1r_load(self, directory: str, version: str = "") -> None:
