@@ -191,6 +191,8 @@ class OpenAIEngine:
         """
         from h1r_plugins.engines.openai.weights import Trainee
 
+        if self._streams:
+            raise ConfigError("weights are loaded between requests", fix="drain events() first")
         if self._training.weights_dir is None:
             raise ConfigError(
                 "engine 'openai' has no folder for new weights",
@@ -200,8 +202,6 @@ class OpenAIEngine:
         if self._trainee is None:
             urls = [server.url for server in self._fleet.servers]
             self._trainee = Trainee(urls, self._headers, self._training.weights_dir, self._timeout_s)
-        for _ in self.events():  # drained first
-            pass
         self._trainee.load(weights, str(version))
         self._version = version
 
