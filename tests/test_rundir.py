@@ -112,6 +112,20 @@ def test_a_run_is_not_resumed_on_other_data_but_on_the_same_in_another_place(tmp
         pass
 
 
+@pytest.mark.parametrize("key", ["--completions", "problems_sha256", "kept_sha256"])
+@pytest.mark.parametrize("within", [lambda data: data, lambda data: [data]])
+def test_what_an_older_manifest_does_not_say_of_the_data_is_taken_as_it_is(tmp_path, key, within):
+    for resume, data in ((False, {"a": "0f"}), (True, {"a": "0f", key: "1"}), (True, {"a": "0f", key: "1"})):
+        with open_run(tmp_path, "generate", settled(), resume=resume, facts={"data": within(data)}):
+            pass
+    for other in ({"a": "0f", key: "2"}, {"a": "0f", key: None}, {"a": "0f"}, {"a": "ff", key: "1"}):
+        with (
+            pytest.raises(RunDirError, match=f"the data of {tmp_path} have changed"),
+            open_run(tmp_path, "generate", settled(), resume=True, facts={"data": within(other)}),
+        ):
+            pass
+
+
 def test_a_run_is_resumed_on_other_hardware(tmp_path):
     with open_run(tmp_path, "generate", settled(launch={"threads": 1}), resume=False, facts={}):
         pass

@@ -81,12 +81,13 @@ def _run(
     resume: bool,
 ) -> None:
     """Benchmarks one after the other: those with reference answers, then those that are environments."""
+    from h1r_cli.commands.evaluate_run import recorded_file
     from h1r_cli.commands.evaluate_tasks import asked
     from h1r_cli.commands.parts import pool, reward_facts, sampler
     from h1r_cli.commands.voting import voting
     from h1r_cli.evals import suites
     from h1r_cli.report.evaluation import write_page
-    from h1r_cli.rundir import default_path, open_run, set_aside
+    from h1r_cli.rundir import default_path, digest, open_run, set_aside
 
     settings, recorded = resolved.settings, given["completions"]
     if recorded is not None and recorded.is_file() and len(named) > 1:
@@ -97,7 +98,11 @@ def _run(
     path = out or default_path("eval")
     engines = _engines(path if resume else None, settings)
     facts = {
-        "data": {task.name: task.sha256 for task in tasks} | {one.name: one.sha256 for one in environments},
+        "data": {
+            **{task.name: task.sha256 for task in tasks},
+            **{one.name: one.sha256 for one in environments},
+            "--completions": recorded and {task.name: digest(recorded_file(recorded, task.name)) for task in tasks},
+        },
         "limit": given["limit"],
         "completions": recorded and str(recorded),
         "engines": engines,

@@ -87,7 +87,7 @@ def run_safety(
     roles = [_role(role, part, built[role]) for role, part in parts.items()]
     made_by = sampler(registry, settings) if recorded is None else None
     facts = {
-        "data": {one.name: one.sha256 for one in sets},
+        "data": _data(sets, recorded),
         "limit": given["limit"],
         "completions": None if recorded is None else str(recorded),
         "rewards": reward_facts(built),
@@ -146,6 +146,14 @@ def _set(registry: Registry, text: str, resolved: Resolved[EvalSettings], given:
     left_out = frozenset(problem.id for problem in problems[limit:])
     samples = resolved.settings.samples or samples
     return SafetySet(name, problems[:limit], left_out, _digest(problems), samples, sampling)
+
+
+def _data(sets: Sequence[SafetySet], recorded: Path | None) -> dict[str, Any]:
+    """What the manifest says of the data; a run that has verdicts goes on with the same completions alone."""
+    from h1r_cli.rundir import digest
+
+    told = recorded and {one.name: digest(_recorded(one, recorded)) for one in sets}
+    return {**{one.name: one.sha256 for one in sets}, "--completions": told}
 
 
 def _role(role: str, part: Part, built: Verifier) -> JudgeRole:

@@ -106,6 +106,24 @@ def test_a_fresh_run_sets_the_old_one_aside(h1r, recorded, tmp_path):
     assert "both given" in h1r("eval", *recorded, "--out", "run", "--fresh", "--resume", status=2).stderr
 
 
+def test_verdicts_are_not_given_to_other_completions(h1r, recorded, tmp_path):
+    h1r("eval", *recorded, "--out", "run")
+    (tmp_path / "r.jsonl").rename(tmp_path / "moved.jsonl")
+    h1r("eval", *recorded[:2], "moved.jsonl", "--out", "run", "--resume")
+    before = (tmp_path / "run/completions-jsonl.jsonl").read_text()
+    (tmp_path / "r.jsonl").write_text('{"id": "a", "text": "\\\\boxed{2}"}\n')
+    assert "the data of run have changed" in h1r("eval", *recorded, "--out", "run", "--resume", status=2).stderr
+    assert (tmp_path / "run/completions-jsonl.jsonl").read_text() == before
+
+
+def test_the_completions_of_a_run_are_not_put_in_the_place_of_its_own(h1r, recorded, tmp_path):
+    h1r("eval", recorded[0], *NANO, "--out", "run")
+    before = (tmp_path / "run/completions-jsonl.jsonl").read_text()
+    other = (*recorded, "--config", "run/config.toml", "--out", "run", "--resume")
+    assert "the data of run have changed" in h1r("eval", *other, status=2).stderr
+    assert (tmp_path / "run/completions-jsonl.jsonl").read_text() == before
+
+
 def test_another_verifier_judges_an_earlier_run_of_several_benchmarks_again(h1r, tmp_path):
     both = (ARITH, "arith:split=rl,size=5")
     names = ["arith_split=test_size=24", "arith_split=rl_size=5"]

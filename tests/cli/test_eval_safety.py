@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from h1r_cli.commands.evaluate import command
 from h1r_cli.deepconf.confidence import threshold_nats
 from h1r_cli.deepconf.traces import read_traces
-from h1r_cli.errors import ConfigError, DataError
+from h1r_cli.errors import ConfigError, DataError, RunDirError
 from h1r_cli.evals.safety_sets import PAPER_SETS
 from h1r_cli.registry import load
 
@@ -174,6 +174,14 @@ def test_a_run_that_was_killed_goes_on_where_it_was(run):
     assert len(verdicts.read_text().splitlines()) == len(ASKED)
     assert read("killed") == read("whole")
     assert Path("killed/findings.jsonl").read_text() == Path("whole/findings.jsonl").read_text()
+
+
+def test_verdicts_are_not_given_to_other_completions(run):
+    run(*RECORDED, "--out", "run")
+    run(*RECORDED, "--out", "run", "--resume")
+    Path("recorded.jsonl").write_text(Path("recorded.jsonl").read_text().replace("Boil water", "Boil a kettle"))
+    with pytest.raises(RunDirError, match="the data of run have changed"):
+        run(*RECORDED, "--out", "run", "--resume")
 
 
 def test_a_run_goes_on_with_another_limit_and_its_completions_are_judged_again(run):
