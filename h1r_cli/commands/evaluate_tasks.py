@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -112,7 +111,7 @@ def setup(task: Task, settings: EvalSettings, engines: Sequence[Mapping[str, Any
 def _task(registry: Registry, text: str, resolved: Resolved[EvalSettings], given: Mapping[str, Any]) -> Task:
     from h1r_cli.build import parse_part
     from h1r_cli.commands.parts import source_problems, verifiers
-    from h1r_cli.data.prompts import written
+    from h1r_cli.data.prompts import written_sha256
     from h1r_cli.evals.loop import asked_by, sampled_by, with_reference
     from h1r_cli.settings import Part
 
@@ -137,7 +136,7 @@ def _task(registry: Registry, text: str, resolved: Resolved[EvalSettings], given
         template,
         with_reference(text, problems[:limit]),
         frozenset(problem.id for problem in problems[limit:]),
-        hashlib.sha256("\n".join(map(written, problems)).encode(errors="surrogatepass")).hexdigest(),
+        written_sha256(problems),
         reward,
         verifier,
         settings.deepconf.warmup if settings.method == "deepconf" else settings.samples or samples,

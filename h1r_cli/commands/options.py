@@ -101,12 +101,13 @@ def part(text: str | None) -> dict[str, Any] | None:
 
 
 def data_facts(given: Mapping[str, Any], problems: Sequence[Problem]) -> dict[str, Any]:
-    """What the manifest says of the data: a file with its digest, or the data source as it was named."""
+    """What the manifest says of the data: its file or source as it was named, and digests of what that holds."""
+    from h1r_cli.data.prompts import written_sha256
     from h1r_cli.rundir import digest
 
     file = given.get("file")
     named = {"file": str(file), "sha256": digest(file)} if file else {"source": given.get("data") or "--prompt"}
-    return {"data": {**named, "problems": len(problems)}}
+    return {"data": {**named, "problems": len(problems), "problems_sha256": written_sha256(problems)}}
 
 
 def resolve(

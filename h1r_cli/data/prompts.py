@@ -16,9 +16,10 @@ line number. Other keys are ignored.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, get_args
 
@@ -80,6 +81,11 @@ def written(problem: Problem) -> str:
         chat = {"messages": [{key: told for key, told in t.items() if told or key == "content"} for t in turns]}
     told = {"id": problem.id, **chat, "answer": problem.answer, "domain": problem.domain, "tags": problem.tags}
     return json.dumps(told, ensure_ascii=False)
+
+
+def written_sha256(problems: Iterable[Problem]) -> str:
+    """The sha256 of the lines of problems, hexadecimal."""
+    return hashlib.sha256("\n".join(map(written, problems)).encode(errors="surrogatepass")).hexdigest()
 
 
 def final_answer(answer: str) -> str:

@@ -11,6 +11,9 @@ import time
 
 import pytest
 
+from h1r_cli.commands.options import data_facts
+from h1r_cli.data.records import read_prompts
+
 QUESTIONS = [{"id": name, "question": f"{name}?"} for name in "abc"]
 SHORT = ("--temperature", "1", "--max-tokens", "12", "--profile", "cpu")
 
@@ -68,6 +71,23 @@ def test_a_run_that_was_killed_goes_on_and_ends_as_one_that_was_not(h1r, tiny, p
     h1r(*arguments, "--out", "run", "--resume")
     assert len(rows(tmp_path / "run")) == 180
     assert texts(tmp_path / "run") == texts(tmp_path / "whole")
+
+
+def test_a_run_does_not_go_on_with_another_question(h1r, tiny, tmp_path):
+    model = ("--model", str(tiny), *SHORT)
+    h1r("generate", "--prompt", "2+2?", *model, "--out", "run")
+    before = rows(tmp_path / "run")
+    done = h1r("generate", "--prompt", "3+3?", *model, "--out", "run", "--resume", status=2)
+    assert done.stderr.startswith("error: the data of run have changed\n")
+    assert rows(tmp_path / "run") == before
+
+
+def test_a_source_that_is_written_anew_is_another(prompts):
+    given = {"file": None, "data": f"jsonl:path={prompts}"}
+    facts = data_facts(given, read_prompts(prompts))
+    assert facts == data_facts(given, read_prompts(prompts))
+    prompts.write_text(prompts.read_text().replace("b?", "d?"))
+    assert facts != data_facts(given, read_prompts(prompts))
 
 
 def test_a_bad_line_is_named_before_anything_is_generated(h1r, tmp_path):
