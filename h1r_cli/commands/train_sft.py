@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from h1r_cli.train.ranks import Ranks
 
 
+COMPARED = ("source", "options", "sha256", "kept", "kept_sha256")  # of data_report.json, where a run goes on
+
+
 @click.command("train-sft")
 @click.option("--dry-run", is_flag=True, help="Print the mixture, the steps and how ranks start; start nothing.")
 @click.option("--submit", is_flag=True, help="Hand the Slurm script in, where launch.launcher is slurm.")
@@ -84,7 +87,7 @@ def _train(
     directory = model_directory(registry, settings.model)
     facts = {
         "plugins": registry.packages,
-        "data": [{key: source[key] for key in ("source", "options", "sha256", "kept")} for source in data_report],
+        "data": [{key: source[key] for key in COMPARED} for source in data_report],
         "ranks": ranks.world,
     }
     with run_directory(path, "train-sft", resolved, resume, facts, ranks) as open_run:

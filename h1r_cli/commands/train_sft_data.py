@@ -79,6 +79,7 @@ def _survey(
         "source": mix.source,
         "options": mix.options,
         "sha256": content.hexdigest(),
+        "kept_sha256": found.kept_sha256,
         "read": found.read,
         "dropped": found.dropped,
         "kept": found.kept_conversations,

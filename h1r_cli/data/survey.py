@@ -7,6 +7,8 @@ tokens on is hard and one below 4,096 easy.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from array import array
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -73,6 +75,15 @@ class Survey:
     @property
     def kept_conversations(self) -> int:
         return sum(map(len, self.kept.values()))
+
+    @property
+    def kept_sha256(self) -> str:
+        """Of the kinds, which follow from domains and tags, and the places of each; hexadecimal."""
+        content = hashlib.sha256()
+        for kind, places in sorted(self.kept.items()):
+            content.update(json.dumps((kind, len(places))).encode())
+            content.update(places.tobytes())
+        return content.hexdigest()
 
 
 def survey(

@@ -147,6 +147,11 @@ def test_a_dry_run_prints_the_mixture_by_kind_and_starts_nothing(tiny, tmp_path)
     assert last["train/mfu_frac"] * last["train/step_s"] * 1e11 > 6 * 50_000 * in_step
     assert last["train/mfu_frac"] < 1
     assert last["train/eta_s"] == 0
+    swapped = "\n".join((*rows[1:], rows[0]))  # as many of each kind
+    (tmp_path / "data.jsonl").write_text(swapped)
+    refused = h1r("--config", recipe, "--set", "steps=2", *peak, "--out", tmp_path / "run", "--resume")
+    assert refused.returncode == 2
+    assert f"error: the data of {tmp_path / 'run'} have changed\n" in refused.stderr
 
 
 def test_questions_that_are_tested_on_are_left_out_and_named(recipe, tmp_path):
