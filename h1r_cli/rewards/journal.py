@@ -13,6 +13,7 @@ from typing import Any
 
 from h1r_cli.data.prompts import parse
 from h1r_cli.errors import DataError
+from h1r_cli.rundir import cut_torn_line
 from h1r_cli.types import Problem, Verdict
 
 Key = tuple[str, int]  # of a completion: its problem's id and its sample number
@@ -72,8 +73,7 @@ def kept(path: Path) -> dict[Key, Verdict]:
     """The verdicts in a file; none where there is none. A last line that a kill cut short is taken off it."""
     if not path.exists():
         return {}
-    whole, newline, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    path.write_text(whole + newline, encoding="utf-8")
+    cut_torn_line(path)
     return read_verdicts(path)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from h1r_cli.rundir import cut_torn_line
 from h1r_cli.seeds import seed_for
 from h1r_cli.settings import BenchThroughputSettings, Part
 from h1r_cli.throughput.arithmetic import arithmetic_of, measured_roofs, stated_roofs
@@ -50,11 +51,9 @@ class Journal:
         """What is there, by key; a last line that was cut short is dropped from the file."""
         if not self.path.exists():
             return {}
-        text = self.path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            self.path.write_text(whole, encoding="utf-8")
-        return {cell.key: cell for cell in map(cell_from, map(json.loads, whole.splitlines()))}
+        cut_torn_line(self.path)
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        return {cell.key: cell for cell in map(cell_from, map(json.loads, lines))}
 
     def write(self, result: CellResult) -> None:
         """Add one."""
