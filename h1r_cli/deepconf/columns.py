@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from h1r_cli.deepconf.traces import stored_files
+from h1r_cli.deepconf.traces import FirstOf, stored_files
 from h1r_cli.errors import ConfigError, DataError, listing
 from h1r_cli.types import EndReason
 
@@ -74,10 +74,10 @@ def read_rows(run: Path, confidences: Sequence[str]) -> Iterator[Row]:
             raise ConfigError(
                 f"{run} stored no confidence '{name}'", known=listing(known), fix="replay one that was stored"
             )
-    columns = [*FACTS, *(PREFIX + name for name in confidences)]
+    first, columns = FirstOf(), [*FACTS, *(PREFIX + name for name in confidences)]
     for path in stored_files(run):
         for batch in pq.ParquetFile(path).iter_batches(BATCH_TRACES, columns=columns):
-            yield from _rows(batch, confidences)
+            yield from (row for row in _rows(batch, confidences) if first(row.problem_id, row.index))
 
 
 def _rows(batch: pa.RecordBatch, confidences: Sequence[str]) -> Iterator[Row]:

@@ -85,8 +85,7 @@ class Store:
 
     def read(self) -> Iterator[Trace]:
         """The traces on disk, in the order in which they ended."""
-        for path in stored_files(self.directory):
-            yield from read_traces(path)
+        return stored_traces(self.directory)
 
     def finish(self) -> Path:
         """Join the parts into one file and take them away; returns it."""
@@ -96,10 +95,12 @@ class Store:
         files = stored_files(self.directory)
         if files == [self.path]:
             return self.path
-        aside = self.path.with_suffix(".aside")
+        aside, first = self.path.with_suffix(".aside"), FirstOf()
         with pq.ParquetWriter(aside, schema(self.confidences), compression="zstd") as writer:
             for path in files:
-                writer.write_table(pq.read_table(path))
+                table = pq.read_table(path)
+                keys = zip(table["problem_id"].to_pylist(), table["index"].to_pylist(), strict=True)
+                writer.write_table(table.filter([first(*key) for key in keys]))
         aside.rename(self.path)
         for part in (self.directory / "traces.parts").glob("*"):
             part.unlink()
@@ -108,9 +109,31 @@ class Store:
 
 
 def stored_files(directory: Path) -> list[Path]:
-    """The Parquet files with the traces of a run directory, in the order in which they were written."""
+    """The Parquet files with the traces of a run directory, in the order in which they were written.
+
+    A run that was killed while its parts were joined has traces in both: who reads them asks `FirstOf`.
+    """
     whole, parts = directory / "traces.parquet", sorted((directory / "traces.parts").glob("*.parquet"))
     return [whole, *parts] if whole.exists() else parts
+
+
+def stored_traces(directory: Path) -> Iterator[Trace]:
+    """The traces of a run directory, each once, in the order in which they ended."""
+    first = FirstOf()
+    for path in stored_files(directory):
+        yield from (trace for trace in read_traces(path) if first(trace.problem_id, trace.index))
+
+
+@dataclass(slots=True)
+class FirstOf:
+    """Whether a trace is met for the first time."""
+
+    _met: set[tuple[str, int]] = field(default_factory=set)
+
+    def __call__(self, problem_id: str, index: int) -> bool:
+        before = len(self._met)
+        self._met.add((problem_id, index))
+        return len(self._met) > before
 
 
 def read_traces(path: Path) -> Iterator[Trace]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from h1r_cli.data.records import read_prompts
-from h1r_cli.deepconf.traces import read_traces, stored_files
+from h1r_cli.deepconf.traces import stored_traces
 from h1r_cli.generation import read_rows
 from h1r_cli.rewards.journal import read_verdicts
 from h1r_cli.types import Problem, Trace, Verdict
@@ -75,11 +75,10 @@ def read_samples(files: Files) -> Iterator[Sample]:
 
 def _samples(files: Files) -> Iterator[Sample]:
     if files.traces.is_dir():
-        for path in stored_files(files.traces):
-            for trace in read_traces(path):
-                verdict = judged(trace)
-                tokens = len(trace.token_ids)
-                yield Sample(trace.problem_id, trace.index, trace.text, tokens, trace.end, verdict)
+        for trace in stored_traces(files.traces):
+            verdict = judged(trace)
+            tokens = len(trace.token_ids)
+            yield Sample(trace.problem_id, trace.index, trace.text, tokens, trace.end, verdict)
         return
     verdicts = read_verdicts(files.verdicts)
     for row in read_rows(files.completions):

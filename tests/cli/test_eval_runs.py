@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,9 @@ def test_deepconf_answers_and_its_warm_up_is_the_samples(h1r, tmp_path):
     h1r("deepconf", "--data", ARITH, *NANO, *budget, "--limit", "5", "--out", "alone")
     alone = {one["problem_id"]: one["answer"] for one in report(tmp_path / "alone")["problems"]}
     assert alone == {one["problem_id"]: one["answer"] for one in elected}
+    (files.traces / "traces.parts").mkdir()  # and a kill before the joined parts were taken away
+    shutil.copy(files.traces / "traces.parquet", files.traces / "traces.parts" / "000001.parquet")
+    assert list(read_samples(files)) == samples
     h1r("eval", ARITH, *NANO, "--deepconf", *budget, "--limit", "5", "--out", "run", "--resume")
     assert report(tmp_path / "run")["arith"] == found
     assert "--deepconf, which is not given" in h1r("eval", ARITH, *NANO, "--budget", "16", status=2).stderr

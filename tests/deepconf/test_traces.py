@@ -1,7 +1,9 @@
 """The store: every trace comes back as it went in, whenever the run was killed."""
 
+import shutil
 from dataclasses import replace
 
+from h1r_cli.deepconf.columns import read_rows
 from h1r_cli.deepconf.traces import FLUSH_TRACES, Store, read_traces
 from h1r_cli.types import Trace
 
@@ -60,6 +62,22 @@ def test_a_part_that_a_kill_cut_short_is_not_read(tmp_path):
     (tmp_path / "traces.parts" / "000002.aside").write_bytes(b"PAR1 half a file")
     assert list(store(tmp_path).read()) == [TRACE]
     store(tmp_path).finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["traces.parquet"]
+
+
+def test_traces_are_there_once_though_a_kill_left_parts_that_were_joined(tmp_path):
+    with store(tmp_path) as traces:
+        for index in range(3):
+            traces.append(replace(TRACE, index=index))
+    shutil.copytree(tmp_path / "traces.parts", tmp_path / "kept")
+    store(tmp_path).finish()
+    (tmp_path / "kept").rename(tmp_path / "traces.parts")  # as a kill before they were taken away leaves it
+    with store(tmp_path) as traces:
+        assert [trace.index for trace in traces.read()] == [0, 1, 2]
+        traces.append(replace(TRACE, problem_id="q", index=1))
+    expected = [("p", 0), ("p", 1), ("p", 2), ("q", 1)]
+    assert [(row.problem_id, row.index) for row in read_rows(tmp_path, ["top-k"])] == expected
+    assert [(trace.problem_id, trace.index) for trace in read_traces(store(tmp_path).finish())] == expected
     assert [path.name for path in tmp_path.iterdir()] == ["traces.parquet"]
 
 
