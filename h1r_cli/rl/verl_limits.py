@@ -48,7 +48,6 @@ ONLY: tuple[tuple[str, tuple[Any, ...], str], ...] = (  # setting, the values th
     ("supply.cache_age_steps", (0,), "it has no cache"),
     ("supply.carried_frac", (0.0,), "its rollouts end in the step that they began in"),
     ("supply.generation_groups", (None,), "it asks for two problems for each group that teaches nothing"),
-    ("rollout.min_tokens", (0,), "its sampling has no shortest response"),
     ("learning_rate_schedule", ("constant",), "level or a cosine after the warm-up"),
     ("learning_rate_multipliers", ({},), "one learning rate for all parameters"),
     ("export_dtype", ("bfloat16",), "it writes models in bfloat16"),

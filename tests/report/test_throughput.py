@@ -9,7 +9,7 @@ from h1r_cli.settings import BenchThroughputSettings
 from h1r_cli.throughput.cell import Cell, Measured, Ratio
 from h1r_cli.throughput.figures import Figures, Spread
 from h1r_cli.throughput.picture import draw
-from h1r_cli.throughput.result import Arithmetic, CellResult, Report, Roofs, SideFacts, found_of
+from h1r_cli.throughput.result import Arithmetic, CellResult, Crossings, Report, Roofs, SideFacts, found_of
 from h1r_cli.throughput.watch import Reading
 
 HOSTILE = "</script><b>bold</b>"
@@ -36,7 +36,9 @@ def report():
     )
     gated = replace(whole, key="x", batch=8, b=found(300.0, reasons=(f"stall: {HOSTILE}",)), ratio=None)
     lost = replace(whole, key="y", batch=32, b=found(reasons=("out of memory",), lost="out-of-memory"), ratio=None)
-    return Report(sides, Roofs(1e9, 1e12, 2.0**33, "measured here"), {2: 44.0}, (whole, gated, lost))
+    return Report(
+        sides, Roofs(1e9, 1e12, 2.0**33, "measured here"), Crossings("B", {2: 44.0, 8: None}), (whole, gated, lost)
+    )
 
 
 def test_figures_of_a_side_are_medians_and_joules_by_token():
@@ -61,7 +63,10 @@ def test_the_page_shows_the_ratios_every_side_and_why_one_is_not_valid(report, t
     assert "1.900 to 2.100" in rows[0]
     assert "a side is not valid" in rows[1]
     assert f"stall: {HOSTILE}" in rows[6]
-    assert chromium.execute_script(texts, "#setup dt")[:3] == ["A", "B", "roof"]
+    assert chromium.execute_script(texts, "#setup dt")[:4] == ["A", "B", "roof", "by arithmetic"]
+    assert chromium.execute_script(texts, "#setup dd")[3] == (
+        "a step of B reads less than one of A beyond 44 tokens at batch 2"
+    )
     assert "out of memory" in rows[8]
     assert chromium.execute_script("return document.querySelector('#picture img').naturalWidth") > 0
     assert chromium.title == f"Throughput: {HOSTILE} and other"

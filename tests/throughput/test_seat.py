@@ -50,11 +50,17 @@ def settings(tiny, **given):
 
 def measured(asked, path, serve_=serve):
     rig = Rig(asked, serve_, [CONFIG] * 2, pytest.fail)
+    before = spawned()
     try:
         return list(run(grid(asked), rig, Journal(path / "cells.jsonl")))
     finally:
-        assert not [child for child in psutil.Process().children() if child.name().startswith("python") and
-                    "spawn_main" in " ".join(child.cmdline())]  # fmt: skip
+        assert spawned() <= before
+
+
+def spawned():
+    """The processes that this one has started and that run."""
+    children = [child for child in psutil.Process().children() if child.name().startswith("python")]
+    return {child.pid for child in children if "spawn_main" in " ".join(child.cmdline())}
 
 
 def test_a_cell_is_measured_in_a_process_of_its_own_and_its_memory_is_that_process_s(tiny, tmp_path):
