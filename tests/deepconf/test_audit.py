@@ -1,8 +1,7 @@
 """The regret audit: who is in it, where the pruner would have cut, and what it says of right and wrong."""
 
-from dataclasses import dataclass
-
 import pytest
+from engine_requests import StopAfter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,25 +11,6 @@ from h1r_plugins.pruning.lowest_window import lowest_window
 
 each_property = settings(derandomize=True, deadline=None)
 seeds, fracs = st.integers(0, 2**63 - 1), st.floats(0, 1)
-
-
-@dataclass(frozen=True)
-class CutsAt:
-    """A policy that keeps `tokens` tokens less one."""
-
-    tokens: int
-
-    def score(self, token_confidences, /):
-        return 0.0
-
-    def start(self, threshold_nats, /):
-        left = iter(range(self.tokens - 1, -1, -1))
-
-        class Countdown:
-            def keep(self, token_confidence, /):
-                return next(left) > 0
-
-        return Countdown()
 
 
 def trace(tokens, cut=None, end="stop", correct=None):
@@ -77,7 +57,7 @@ def test_the_share_is_what_was_asked_for(frac):
     ],
 )
 def test_where_the_pruner_would_have_cut_five_tokens(cut_at, end, expected):
-    assert cut_tokens(CutsAt(cut_at), 0.0, [0] * 5, end) == expected
+    assert cut_tokens(StopAfter(cut_at), 0.0, [0] * 5, end) == expected
 
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 5), st.integers(0, 9))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import time
 from dataclasses import replace
@@ -18,7 +17,6 @@ from h1r_cli.errors import ConfigError, EngineError
 from h1r_cli.generation import collect
 from h1r_cli.registry import load
 from h1r_cli.types import Finished, Request, Sampling, Tokens
-from h1r_plugins.engines.openai.completion import Piece, behaviour, confidence
 from h1r_plugins.engines.openai.engine import openai_engine
 from h1r_plugins.engines.openai.servers import Fleet, base_urls
 from h1r_plugins.pruning.lowest_window import lowest_window
@@ -71,28 +69,6 @@ def test_the_drawn_token_beyond_the_k_likeliest_is_left_out_of_the_confidence(pe
     assert set(done.confidence["top-k"]) == {87381}
     assert set(done.confidence["sampled"]) == {-4 * 65536}
     assert done.ids == expected()
-
-
-@given(
-    st.lists(st.floats(-30, 0, width=32), min_size=3, max_size=12, unique=True).flatmap(
-        lambda values: st.tuples(st.permutations(values), st.integers(1, 3))
-    )
-)
-@settings(derandomize=True, deadline=None)
-def test_the_confidence_depends_on_the_k_largest_alone_in_any_order(case):
-    values, k = case
-    likeliest = sorted(values)[-k:]
-    found = confidence(("top-k",), k, Piece([1], [values[0]], [dict(enumerate(values))], None), "url")
-    assert found["top-k"][0] == pytest.approx(-sum(likeliest) / k * 65536, abs=0.51)
-
-
-def test_where_the_sampled_distribution_is_not_known_its_log_probabilities_are_nan():
-    raw = [-1.5, -0.25]
-    assert behaviour(FREE, raw, processed=False) == (-1.5, -0.25)
-    assert behaviour(replace(FREE, temperature=0.0, top_p=0.9), raw, processed=False) == (0.0, 0.0)
-    for other in ({"temperature": 0.6}, {"top_p": 0.95}, {"top_k": 20}, {"min_tokens": 4, "ignore_eos": False}):
-        assert all(math.isnan(value) for value in behaviour(replace(FREE, **other), raw, processed=False))
-        assert behaviour(replace(FREE, **other), raw, processed=True) == (-1.5, -0.25)
 
 
 def test_a_server_s_own_count_of_prompts_and_what_it_had_in_a_cache_come_before_what_it_was_sent(peer):

@@ -1,6 +1,7 @@
 """What a config says of a cell, against what a model really holds and what a machine was measured to do."""
 
 import json
+from inspect import signature
 
 import pytest
 import torch
@@ -8,11 +9,20 @@ import torch
 from h1r_cli.model.config import FalconH1Config
 from h1r_cli.model.falcon_h1 import FalconH1ForCausalLM
 from h1r_cli.settings import BenchThroughputSettings, Hardware, Part
-from h1r_cli.throughput.arithmetic import arithmetic_of, crossings, footprint_of, measured_roofs, stated_roofs
+from h1r_cli.throughput.arithmetic import (
+    MEMORY_FRAC,
+    VLLM_CACHE_GIB,
+    arithmetic_of,
+    crossings,
+    footprint_of,
+    measured_roofs,
+    stated_roofs,
+)
 from h1r_cli.throughput.cell import Cell
 from h1r_cli.throughput.orders import Peaks
 from h1r_cli.throughput.peaks import peaks
 from h1r_cli.throughput.suites import PAPER_CONFIGS
+from h1r_plugins.engines.vllm.engine import vllm_engine
 
 ROOFS = measured_roofs(Peaks(1e9, 1e12), Hardware(memory_gib=1.0))
 
@@ -75,6 +85,11 @@ def test_the_largest_batch_is_of_the_cache_that_vllm_is_given(config):
     half = on("vllm", memory_frac=0.5, dtype="float32").model_copy(update={"hardware": Hardware(device="cuda")})
     room = 0.5 * 2**30 - footprint_of(config, half).held_bytes
     assert arithmetic_of(config, half, cell, ROOFS).largest_batch == int(room // found.sequence_bytes)
+
+
+def test_what_vllm_takes_where_nothing_is_said_is_what_its_engine_says():
+    usual = {name: parameter.default for name, parameter in signature(vllm_engine).parameters.items()}
+    assert (usual["memory_frac"], usual["kv_cache_gib"]) == (MEMORY_FRAC, VLLM_CACHE_GIB)
 
 
 def test_without_roofs_or_for_another_architecture_columns_stay_empty(config):
